@@ -1,0 +1,11 @@
+//! Host side of fewstep: reads pictures, trains a guided teacher, distils it to a few-step student, quantizes and
+//! exports it, and samples, inspects and simulates the result. One command-line verb a file in [`cli`].
+
+pub mod cli;
+pub mod data;
+pub mod diffusion;
+pub mod export;
+pub mod files;
+pub mod nn;
+pub mod picture;
+pub mod progress;
