@@ -1,0 +1,3 @@
+//! The student image `.fsw`: see `docs/format.md` for the byte diagram.
+
+pub mod info;

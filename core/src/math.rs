@@ -1,0 +1,1 @@
+//! Elementary functions in pure f32 and integers.
