@@ -1,1 +1,3 @@
 //! Noise, angles, pictures.
+
+pub mod noise;
