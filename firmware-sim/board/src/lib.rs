@@ -1,0 +1,313 @@
+//! Boards as data. A board is a folder with a `board.toml`: what the emulator calls it, its CPU, and how flash and RAM
+//! are divided. From that one file come the linker script, the constants that the firmware is compiled with, and the
+//! places where the runner puts image and request.
+//!
+//! ```text
+//! flash:  | firmware | student image ...                  | request |
+//! RAM:    | stack    | data, arena, buffers ...      | fault stack |
+//! ```
+//!
+//! The stack lies below everything else and grows down: when it overflows it leaves the RAM and the CPU raises a
+//! fault, instead of writing over the arena.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod render;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Bytes at the end of the RAM for the handler of a fault, which may not trust the stack.
+pub const FAULT_STACK_BYTES: u32 = 1024;
+/// Bytes of the request record (`fewstep_wire::Request::BYTES`, which a test of the runner compares).
+pub const REQUEST_BYTES: u32 = 64;
+/// Student images are used in place and must start at a multiple of this.
+pub const IMAGE_ALIGN: u32 = 16;
+
+/// A board.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    /// The folder's name, which is what `--board` takes.
+    #[serde(skip)]
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// What emulates it.
+    pub emulator: Emulator,
+    /// What to compile for.
+    pub target: Target,
+    /// Non-volatile memory.
+    pub flash: Flash,
+    /// Memory.
+    pub ram: Ram,
+    /// Where the records go.
+    pub uart: Uart,
+}
+
+/// What emulates a board.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Emulator {
+    /// The program.
+    pub program: String,
+    /// Its name for the machine.
+    pub machine: String,
+}
+
+/// What to compile for.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// rustc's name of the target.
+    pub triple: String,
+    /// rustc's name of the CPU.
+    pub cpu: String,
+    /// Clock assumed for estimates of time, in Hz.
+    pub clock_hz: u64,
+}
+
+/// Non-volatile memory; sizes in bytes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Flash {
+    /// First address.
+    pub origin: u32,
+    /// All of it.
+    pub size: u32,
+    /// For the firmware without weights, at the start.
+    pub firmware: u32,
+    /// For the request, at the end.
+    pub request: u32,
+}
+
+/// Memory; sizes in bytes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Ram {
+    /// First address.
+    pub origin: u32,
+    /// All of it.
+    pub size: u32,
+    /// For the stack, at the start.
+    pub stack: u32,
+    /// Largest arena that an image may ask for.
+    pub arena: u32,
+}
+
+/// Where the records go.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Uart {
+    /// What drives it.
+    pub kind: UartKind,
+    /// Address of its registers.
+    pub base: u32,
+}
+
+/// UARTs that the firmware can drive.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum UartKind {
+    /// The Cortex-M System Design Kit's APB UART.
+    Cmsdk,
+}
+
+/// Why a board cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BoardError {
+    /// No board of that name.
+    #[error("no board {name:?} in {}: there are {}", dir.display(), known.join(", "))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// What is there.
+        known: Vec<String>,
+    },
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a board.
+    #[error("{}: {source}", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// The values do not fit each other.
+    #[error("{}: {problem}", path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+impl Board {
+    /// Reads the board `name` of a folder of boards; a `name` that ends in `.toml` is a file of one's own.
+    ///
+    /// # Errors
+    /// There is no such board, or its file is wrong.
+    pub fn find(dir: &Path, name: &str) -> Result<Self, BoardError> {
+        if name.ends_with(".toml") {
+            return Self::load(Path::new(name));
+        }
+        let path = dir.join(name).join("board.toml");
+        // A name is one folder: "../x" is not a board.
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        if !plain || !path.is_file() {
+            return Err(BoardError::Unknown { name: name.into(), dir: dir.into(), known: Self::list(dir) });
+        }
+        Self::load(&path)
+    }
+
+    /// Names of the boards in a folder, sorted.
+    pub fn list(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .filter(|entry| entry.path().join("board.toml").is_file())
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Reads and checks a board's file.
+    ///
+    /// # Errors
+    /// The file cannot be read, has unknown or missing fields, or its sizes do not fit each other.
+    pub fn load(path: &Path) -> Result<Self, BoardError> {
+        let text = std::fs::read_to_string(path).map_err(|source| BoardError::Read { path: path.into(), source })?;
+        let mut board: Self =
+            toml::from_str(&text).map_err(|source| BoardError::Toml { path: path.into(), source: source.into() })?;
+        // boards/an500/board.toml is an500, mine/special.toml is special.
+        let stem = if path.ends_with("board.toml") { path.parent().and_then(Path::file_name) } else { path.file_stem() };
+        board.name = stem.map_or_else(|| "board".into(), |stem| stem.to_string_lossy().into_owned());
+        board.check().map_err(|problem| BoardError::Layout { path: path.into(), problem })?;
+        Ok(board)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Board { flash, ram, .. } = self;
+        let end = |what: &str, origin: u32, size: u32| {
+            origin.checked_add(size).ok_or(format!("{what}.origin + {what}.size is beyond the 32-bit address space"))
+        };
+        end("flash", flash.origin, flash.size)?;
+        end("ram", ram.origin, ram.size)?;
+        for (what, value) in [
+            ("flash.origin", flash.origin),
+            ("flash.size", flash.size),
+            ("flash.firmware", flash.firmware),
+            ("flash.request", flash.request),
+            ("ram.origin", ram.origin),
+            ("ram.size", ram.size),
+            ("ram.stack", ram.stack),
+            ("ram.arena", ram.arena),
+        ] {
+            if !value.is_multiple_of(IMAGE_ALIGN) {
+                return Err(format!("{what} = {value:#x} is not a multiple of {IMAGE_ALIGN}"));
+            }
+        }
+        if flash.request < REQUEST_BYTES {
+            return Err(format!("flash.request = {} is less than the {REQUEST_BYTES} bytes of a request", flash.request));
+        }
+        let divided = u64::from(flash.firmware) + u64::from(flash.request);
+        if divided >= u64::from(flash.size) {
+            return Err(format!("flash.firmware + flash.request = {divided} leaves no image in flash.size = {}", flash.size));
+        }
+        let divided = u64::from(ram.stack) + u64::from(ram.arena) + u64::from(FAULT_STACK_BYTES);
+        if divided > u64::from(ram.size) {
+            return Err(format!(
+                "ram.stack + ram.arena + {FAULT_STACK_BYTES} bytes of fault stack = {divided} is more than ram.size = {}",
+                ram.size
+            ));
+        }
+        Ok(())
+    }
+
+    /// Addresses of the student image.
+    pub fn image_slot(&self) -> Range<u32> {
+        self.flash.origin + self.flash.firmware..self.request_address()
+    }
+
+    /// Address of the request.
+    pub fn request_address(&self) -> u32 {
+        self.flash.origin + self.flash.size - self.flash.request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boards() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards")
+    }
+
+    /// A board with one line of the an500's file replaced.
+    fn edited(from: &str, to: &str) -> Result<Board, BoardError> {
+        let text = std::fs::read_to_string(boards().join("an500/board.toml")).unwrap();
+        assert!(text.contains(from), "{from}");
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fewstep-board-{}-{number}.toml", std::process::id()));
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let board = Board::load(&path);
+        std::fs::remove_file(path).unwrap();
+        board
+    }
+
+    #[test]
+    fn shipped_boards_keep_the_budget_of_a_real_part() {
+        let names = Board::list(&boards());
+        assert!(names.contains(&"an386".to_string()) && names.contains(&"an500".to_string()), "{names:?}");
+        for name in names {
+            let board = Board::find(&boards(), &name).unwrap();
+            assert_eq!(board.name, name);
+            assert!(board.flash.size <= 1 << 20 && board.flash.firmware <= 96 << 10 && board.ram.size <= 256 << 10);
+            let slot = board.image_slot();
+            assert!(slot.end - slot.start >= 600 << 10, "a student image has up to 600 KB");
+            assert!(board.ram.arena >= 128 << 10, "an arena has up to 128 KB");
+        }
+    }
+
+    #[test]
+    fn wrong_files_are_refused_with_the_place() {
+        for (from, to, says) in [
+            ("size = 0x4_0000", "size = 0x3_0000", "ram.stack + ram.arena"),
+            ("firmware = 0x1_8000", "firmware = 0x1_8004", "flash.firmware = 0x18004 is not a multiple of 16"),
+            ("firmware = 0x1_8000", "firmware = 0x10_0000", "leaves no image"),
+            ("request = 0x1000", "request = 0x30", "less than the 64 bytes"),
+            ("origin = 0x2000_0000", "origin = 0xffff_0000", "beyond the 32-bit address space"),
+            ("kind = \"cmsdk\"", "kind = \"smoke\"", "unknown variant `smoke`"),
+            ("stack = 0x4000", "stak = 0x4000", "unknown field `stak`"),
+            ("base = 0x4000_4000", "", "missing field `base`"),
+            ("size = 0x10_0000", "size = -1", "invalid value"),
+        ] {
+            let error = edited(from, to).unwrap_err().to_string();
+            assert!(error.contains(says), "{to}: {error}");
+        }
+        assert!(edited("0x4000_4000", "0x4000_5000").is_ok());
+    }
+
+    #[test]
+    fn unknown_boards_are_refused_with_the_known_ones() {
+        for name in ["an999", "../boards/an500", "", "."] {
+            let error = Board::find(&boards(), name).unwrap_err().to_string();
+            assert!(error.contains("an386, an500"), "{error}");
+        }
+        assert!(matches!(Board::find(&boards(), "/nowhere/x.toml"), Err(BoardError::Read { .. })));
+    }
+}

@@ -1,0 +1,18 @@
+//! What lies in flash beside the firmware.
+
+use core::slice::from_raw_parts;
+
+use crate::board::{IMAGE_ADDRESS, IMAGE_BYTES, REQUEST_ADDRESS};
+
+/// The slot of the student image, 16-byte aligned; the image may be shorter.
+pub fn image() -> &'static [u8] {
+    // SAFETY: the board file puts IMAGE_BYTES bytes of flash there, which the linker script keeps free of code and
+    // data, and which nothing writes while the firmware runs.
+    unsafe { from_raw_parts(IMAGE_ADDRESS as *const u8, IMAGE_BYTES) }
+}
+
+/// The request's bytes.
+pub fn request() -> &'static [u8] {
+    // SAFETY: as in `image`; the board file reserves at least this many bytes.
+    unsafe { from_raw_parts(REQUEST_ADDRESS as *const u8, fewstep_wire::Request::BYTES) }
+}

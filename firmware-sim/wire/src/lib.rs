@@ -1,0 +1,20 @@
+//! What the firmware and the runner say to each other, written once for both ends. All numbers little endian.
+//!
+//! - [`Request`]: 64 bytes that the runner places in flash;
+//! - [`Record`]: what comes back over the UART, each with a CRC-32C, so that a picture is either whole or refused;
+//! - [`Status`]: the exit code.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod bytes;
+mod crc;
+mod record;
+mod request;
+mod status;
+
+pub use crc::Crc32c;
+pub use record::{FRAME_BYTES, Fault, HEAD_BYTES, Kind, MAGIC, Model, Record, Step, Usage};
+pub use request::{Request, RequestError, Sampler};
+pub use status::Status;
