@@ -1,56 +1,108 @@
-//! Elementary functions in pure f32 and integers: the same bits on every target.
-//!
-//! Nothing here is fused and nothing comes from a platform's math library; each function is one written sequence of
-//! IEEE operations. Errors given are against exact values over the stated range.
+//! Elementary functions in pure f32 and integers: one written order, no fused operations, no platform libm, so that
+//! every target gives the same bits. Accurate to about 1e-7 relative (see the tests for the bounds that hold).
 
-/// Adding and subtracting 1.5 * 2^23 rounds to an integer.
-const ROUND: f32 = 12_582_912.0;
+use core::f32::consts::{FRAC_PI_2, LN_2, LOG2_E};
 
-/// Rounds to the nearest integer, halves to even; |x| at most 2^22.
-#[inline(always)]
-pub fn rne(x: f32) -> f32 {
-    (x + ROUND) - ROUND
+/// 1.5 * 2^23: adding it leaves no fraction bits, so the addition itself rounds half to even.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// Bound of [`rne`]: beyond every i16 with any zero point, and small enough for the magic addition.
+const RNE_LIMIT: f32 = 2_097_152.0;
+
+/// Rounds to the nearest integer, halves to even, after clamping to +-2^21. NaN gives the lower bound.
+#[inline]
+pub fn rne(x: f32) -> i32 {
+    // Written as comparisons, not `clamp`, so that NaN takes the same way on every target.
+    let x = if x > -RNE_LIMIT { x } else { -RNE_LIMIT };
+    let x = if x < RNE_LIMIT { x } else { RNE_LIMIT };
+    ((x + ROUNDING).to_bits() as i32).wrapping_sub(ROUNDING.to_bits() as i32)
 }
 
-/// e^x; arguments are clamped to [-87, 88]; relative error below 3e-7.
-#[inline(always)]
+/// [`rne`], then saturation to i8.
+#[inline]
+pub fn rne_i8(x: f32) -> i8 {
+    rne(x).clamp(-128, 127) as i8
+}
+
+/// [`rne`], then saturation to i16.
+#[inline]
+pub fn rne_i16(x: f32) -> i16 {
+    rne(x).clamp(-32768, 32767) as i16
+}
+
+/// 2^k for k in -126..=127.
+#[inline]
+fn exp2i(k: i32) -> f32 {
+    f32::from_bits(((k + 127) as u32) << 23)
+}
+
+/// e^x, with x clamped to -87 ..= 88; NaN counts as -87.
+#[inline]
 pub fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.0, 88.0);
-    let k = x * core::f32::consts::LOG2_E + ROUND;
-    let n = k - ROUND;
-    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4; // ln 2 in two parts
-    let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_5 + r * (0.041_665_8 + r * (0.008_365_2 + r * 0.001_394_4)))));
-    // The low bits of k hold n in two's complement; shifted into the exponent they scale by 2^n.
-    p * f32::from_bits((k.to_bits() << 23).wrapping_add(0x3f80_0000))
+    let x = if x > -87.0 { x } else { -87.0 };
+    let x = if x < 88.0 { x } else { 88.0 };
+    // x = k ln 2 + r with |r| <= ln(2)/2; ln 2 in two parts, k times the first is exact.
+    let k = rne(x * LOG2_E);
+    let kf = k as f32;
+    let r = (x - kf * 0.693_115_234_375) - kf * 3.194_618_3e-5;
+    // (e^r - 1 - r) / r^2, interpolated at Chebyshev nodes: relative error of e^r 1.1e-8.
+    let p = 0.001_392_692_7;
+    let p = p * r + 0.008_363_774;
+    let p = p * r + 0.041_666_55;
+    let p = p * r + 0.166_665_73;
+    let p = p * r + 0.5;
+    let e = (p * (r * r) + r) + 1.0;
+    e * exp2i(k)
 }
 
-/// 1 / (1 + e^-x), relative error below 5e-7 for x above -87.
-#[inline(always)]
+/// 1 / (1 + e^-x).
+#[inline]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// Natural logarithm of a positive normal number; absolute error below 1e-6 for x in (0, 1].
-pub fn ln(x: f32) -> f32 {
-    // x = m 2^e with m in [sqrt(1/2), sqrt(2)), then 2 atanh((m-1)/(m+1)).
-    let bits = x.to_bits().wrapping_sub(0x3f35_04f3);
-    let e = (bits as i32) >> 23;
-    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3));
-    let s = (m - 1.0) / (m + 1.0);
-    let q = s * s;
-    let p = s * (2.0 + q * (0.666_666_7 + q * (0.4 + q * (0.285_714_3 + q * 0.222_222_2))));
-    e as f32 * core::f32::consts::LN_2 + p
+/// x / (1 + e^-x).
+#[inline]
+pub fn silu(x: f32) -> f32 {
+    x / (1.0 + exp(-x))
 }
 
-/// Sine and cosine of an angle of at most a few hundred radians; absolute error below 2e-7 plus that of the argument.
-pub fn sin_cos(x: f32) -> (f32, f32) {
-    let q = rne(x * core::f32::consts::FRAC_2_PI);
-    // pi/2 in three parts, so that the remainder keeps its bits.
-    let r = ((x - q * 1.570_312_5) - q * 4.837_513e-4) - q * 7.549_79e-8;
-    let s = r * r;
-    let sin = r + r * s * (-0.166_666_67 + s * (0.008_333_33 + s * (-1.984_09e-4 + s * 2.718_3e-6)));
-    let cos = 1.0 + s * (-0.5 + s * (0.041_666_67 + s * (-0.001_388_888_4 + s * (2.479_9e-5 - s * 2.6e-7))));
-    match (q as i32) & 3 {
+/// Natural logarithm of a positive normal number. Anything else gives a number without meaning.
+pub fn ln(x: f32) -> f32 {
+    // x = m 2^k with m in [sqrt(1/2), sqrt(2)): subtracting the bits of sqrt(1/2) puts the cut there.
+    let bits = x.to_bits().wrapping_sub(0x3f35_04f3);
+    let k = (bits as i32) >> 23;
+    let m = f32::from_bits((bits & 0x007f_ffff).wrapping_add(0x3f35_04f3));
+    // ln m = 2 artanh(s) = 2 s (1 + s^2/3 + s^4/5 + ...), |s| <= 0.172.
+    let s = (m - 1.0) / (m + 1.0);
+    let q = s * s;
+    let p = 2.0 / 9.0;
+    let p = p * q + 2.0 / 7.0;
+    let p = p * q + 2.0 / 5.0;
+    let p = p * q + 2.0 / 3.0;
+    let low = s * (p * q);
+    let kf = k as f32;
+    (kf * 0.693_115_234_375 + s * 2.0) + (low + kf * 3.194_618_3e-5)
+}
+
+/// Sine and cosine of r with |r| <= pi/4 (Taylor; the error is below 3e-8).
+fn sincos_octant(r: f32) -> (f32, f32) {
+    let q = r * r;
+    let s = 1.0 / 362_880.0;
+    let s = s * q - 1.0 / 5_040.0;
+    let s = s * q + 1.0 / 120.0;
+    let s = s * q - 1.0 / 6.0;
+    let sin = r + r * (q * s);
+    let c = 1.0 / 40_320.0;
+    let c = c * q - 1.0 / 720.0;
+    let c = c * q + 1.0 / 24.0;
+    let c = c * q - 0.5;
+    (sin, 1.0 + q * c)
+}
+
+/// Turns (sine, cosine) of an angle into those of the angle plus `quadrant` quarter turns.
+fn rotate_quadrant((sin, cos): (f32, f32), quadrant: u32) -> (f32, f32) {
+    match quadrant & 3 {
         0 => (sin, cos),
         1 => (cos, -sin),
         2 => (-sin, -cos),
@@ -58,19 +110,199 @@ pub fn sin_cos(x: f32) -> (f32, f32) {
     }
 }
 
-/// Square root, correctly rounded, of a non-negative normal number; 0 for everything else that is not above 0.
+/// (sine, cosine) of x radians, for |x| <= 10000; larger ones lose accuracy.
+pub fn sincos(x: f32) -> (f32, f32) {
+    let k = rne(x * core::f32::consts::FRAC_2_PI);
+    let kf = k as f32;
+    // pi/2 in three parts; k times each of the first two is exact.
+    let r = ((x - kf * 1.570_312_5) - kf * 4.837_513e-4) - kf * 7.549_79e-8;
+    rotate_quadrant(sincos_octant(r), k as u32)
+}
+
+/// (sine, cosine) of `turn` / 2^32 turns. The reduction is exact.
+pub fn sincos_turn(turn: u32) -> (f32, f32) {
+    let shifted = turn.wrapping_add(1 << 29);
+    let rest = (shifted & 0x3fff_ffff) as i32 - (1 << 29);
+    // rest / 2^30 quarter turns.
+    let r = rest as f32 * (FRAC_PI_2 / 1_073_741_824.0);
+    rotate_quadrant(sincos_octant(r), shifted >> 30)
+}
+
+/// Square root, correctly rounded, by integers. Zero for everything that is not positive.
 pub fn sqrt(x: f32) -> f32 {
-    let bits = x.to_bits();
-    let exponent = ((bits >> 23) & 0xff) as i32;
-    if bits >> 31 != 0 || exponent == 0 || exponent == 255 {
+    if x.is_nan() || x <= 0.0 {
         return 0.0;
     }
-    // x = m 2^e with m of 24 bits; an even e leaves the root's exponent whole.
-    let e = exponent - 150;
-    let m = u64::from(bits & 0x007f_ffff | 0x0080_0000) << (38 + (e & 1));
-    let root = m.isqrt();
-    // A sticky bit below the root makes the conversion round as the exact root would.
-    let sticky = u64::from(root * root != m);
-    let e = (e - (e & 1) - 38) / 2 - 1;
-    ((root << 1) | sticky) as f32 * f32::from_bits(((e + 127) as u32) << 23)
+    if x == f32::INFINITY {
+        return x;
+    }
+    // x = mantissa * 2^exponent.
+    let bits = x.to_bits();
+    let field = (bits >> 23) as i32;
+    let (mut mantissa, mut exponent) = match field {
+        0 => (u64::from(bits), -149),
+        _ => (u64::from(bits & 0x007f_ffff | 0x0080_0000), field - 150),
+    };
+    if exponent % 2 != 0 {
+        mantissa *= 2;
+        exponent -= 1;
+    }
+    let shift = (mantissa.leading_zeros() & !1) as i32;
+    let value = mantissa << shift;
+    // 32 bits of the root; the last bit stands for everything below, so that one rounding follows.
+    let root = value.isqrt();
+    let sticky = u64::from(root * root != value);
+    (root | sticky) as f32 * exp2i((exponent - shift) / 2)
+}
+
+/// 1 / sqrt(var + eps) for `n` integers with the given sum and sum of squares, where
+/// var = (n * squares - sum^2) / n^2: exact up to the integer root, then one division.
+///
+/// `n` at most 2^16, each value within i16, `eps` >= 0 in squared units of the integers.
+pub fn inv_std(n: u32, sum: i32, squares: u64, eps: f32) -> f32 {
+    let n = n.clamp(1, 1 << 16);
+    let magnitude = u64::from(sum.unsigned_abs());
+    let spread = (u64::from(n).wrapping_mul(squares)).saturating_sub(magnitude * magnitude);
+    let nf = n as f32;
+    // Saturating conversion; the bound leaves room for the sum.
+    let eps = ((eps * (nf * nf)) as u64).min(1 << 62);
+    let total = spread.min(1 << 62).wrapping_add(eps).max(1);
+    // The root of a number shifted to the top has 32 significant bits.
+    let shift = total.leading_zeros() & !1;
+    let root = (total << shift).isqrt();
+    nf * exp2i((shift / 2) as i32) / root as f32
+}
+
+/// Half a turn of sign: pi/2 times `x`; the angle unit of the guidance embedding.
+#[inline]
+pub fn quarter_turns(x: f32) -> f32 {
+    FRAC_PI_2 * x
+}
+
+// The split of ln 2 used above must add up to it.
+const _: () = assert!(0.693_115_234_375 + 3.194_618_3e-5 == LN_2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Largest relative difference of `f` and `g` over `n` points of [lo, hi].
+    fn worst(f: impl Fn(f32) -> f32, g: impl Fn(f64) -> f64, lo: f64, hi: f64, n: u32) -> f64 {
+        (0..=n)
+            .map(|i| {
+                let x = (lo + (hi - lo) * f64::from(i) / f64::from(n)) as f32;
+                let want = g(f64::from(x));
+                ((f64::from(f(x)) - want) / want.abs().max(1e-30)).abs()
+            })
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn exp_is_accurate() {
+        assert!(worst(exp, f64::exp, -86.9, 87.9, 1_000_000) < 2.0e-7);
+        assert!(worst(exp, f64::exp, -1.0, 1.0, 1_000_000) < 1.5e-7);
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::INFINITY).is_finite() && exp(f32::NAN) > 0.0 && exp(-1e30) > 0.0);
+    }
+
+    #[test]
+    fn ln_is_accurate() {
+        assert!(worst(ln, f64::ln, 1e-30, 0.99, 1_000_000) < 2.5e-7);
+        assert!(worst(ln, f64::ln, 1.01, 1e30, 1_000_000) < 2.5e-7);
+        assert!((1..1000).all(|i| {
+            let x = i as f32 / 16_777_216.0;
+            (f64::from(ln(x)) - f64::from(x).ln()).abs() < 2e-6
+        }));
+        assert_eq!(ln(1.0), 0.0);
+    }
+
+    #[test]
+    fn sincos_is_accurate() {
+        for i in -400_000..=400_000i32 {
+            let x = i as f32 * 1.0e-4;
+            let (s, c) = sincos(x);
+            let (ws, wc) = (f64::from(x).sin(), f64::from(x).cos());
+            assert!((f64::from(s) - ws).abs() < 1.2e-7, "sin {x}");
+            assert!((f64::from(c) - wc).abs() < 1.2e-7, "cos {x}");
+        }
+    }
+
+    #[test]
+    fn sincos_turn_is_accurate() {
+        for i in 0..100_000u32 {
+            let turn = i.wrapping_mul(0x9e37_79b9);
+            let angle = f64::from(turn) * core::f64::consts::TAU / 4_294_967_296.0;
+            let (s, c) = sincos_turn(turn);
+            assert!((f64::from(s) - angle.sin()).abs() < 1.2e-7);
+            assert!((f64::from(c) - angle.cos()).abs() < 1.2e-7);
+        }
+        assert_eq!(sincos_turn(0), (0.0, 1.0));
+        assert_eq!(sincos_turn(1 << 30), (1.0, 0.0));
+        assert_eq!(sincos_turn(1 << 31).1, -1.0);
+    }
+
+    #[test]
+    fn sqrt_is_correctly_rounded() {
+        let mut bits = 1u32;
+        while bits < 0x7f80_0000 {
+            let x = f32::from_bits(bits);
+            assert_eq!(sqrt(x).to_bits(), x.sqrt().to_bits(), "sqrt {x:e}");
+            bits += 1 + bits % 3001;
+        }
+        for i in 0..100_000u32 {
+            assert_eq!(sqrt(i as f32), (i as f32).sqrt());
+        }
+        assert_eq!(sqrt(-1.0), 0.0);
+        assert_eq!(sqrt(f32::NAN), 0.0);
+    }
+
+    #[test]
+    fn rne_rounds_half_to_even_and_saturates() {
+        for (x, want) in [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (126.5, 126), (127.5, 128), (0.49999997, 0)] {
+            assert_eq!(rne(x), want, "{x}");
+        }
+        assert_eq!((rne_i8(1e30), rne_i8(-1e30), rne_i8(127.4), rne_i8(-128.6)), (127, -128, 127, -128));
+        assert_eq!((rne_i16(1e30), rne_i16(-1e30), rne_i16(32767.6)), (32767, -32768, 32767));
+        assert_eq!(rne_i8(f32::NAN), -128);
+        assert_eq!(rne_i8(-f32::NAN), -128);
+        for i in -70_000..70_000 {
+            assert_eq!(rne(i as f32 * 0.25), (i as f32 * 0.25).round_ties_even() as i32);
+        }
+    }
+
+    #[test]
+    fn silu_is_accurate() {
+        let silu64 = |x: f64| x / (1.0 + (-x).exp());
+        assert!(worst(silu, silu64, -80.0, -1e-3, 400_000) < 5e-7);
+        assert!(worst(silu, silu64, 1e-3, 80.0, 400_000) < 5e-7);
+        assert!(worst(sigmoid, |x| 1.0 / (1.0 + (-x).exp()), -80.0, 80.0, 400_000) < 5e-7);
+    }
+
+    #[test]
+    fn inv_std_is_accurate_at_the_extremes() {
+        let cases: [(&[i16], f32); 5] =
+            [(&[0; 8], 0.5), (&[-32768; 16], 1.0), (&[7, -7, 7, -7], 0.0), (&[32767, -32768], 100.0), (&[3], 1e-3)];
+        for (values, eps) in cases {
+            let n = values.len() as f64;
+            let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
+            let squares: u64 = values.iter().map(|&v| (i64::from(v) * i64::from(v)) as u64).sum();
+            let mean = f64::from(sum) / n;
+            let var = squares as f64 / n - mean * mean;
+            let want = 1.0 / (var + f64::from(eps)).sqrt();
+            let got = f64::from(inv_std(values.len() as u32, sum, squares, eps));
+            // eps enters as an integer multiple of 1/n^2.
+            let tolerance = if var == 0.0 { 0.5 } else { 1e-6 };
+            if f64::from(eps) * n * n >= 1.0 {
+                assert!((got / want - 1.0).abs() < tolerance, "{values:?} {got} {want}");
+            }
+            assert!(got.is_finite());
+        }
+        // The largest group: 2^16 values, all at an end.
+        let n = 1u32 << 16;
+        let got = inv_std(n, i32::MIN, u64::from(n) << 30, 1.0);
+        assert!((got - 1.0).abs() < 1e-6, "{got}");
+        let got = inv_std(n, 0, u64::from(n) << 30, 0.0);
+        assert!((got * 32768.0 - 1.0).abs() < 1e-6, "{got}");
+        assert!(inv_std(8, 0, 0, 1e30) > 0.0);
+    }
 }

@@ -1,0 +1,125 @@
+//! The state z as a picture: space-to-depth order, noise, bytes.
+//!
+//! A picture (height, width, channels) is kept as [height/p][width/p][p * p * channels], the channels of a cell in
+//! order (dy, dx, channel).
+
+use super::noise;
+
+/// Shape of a picture and its patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Picture height in pixels, a multiple of `patch`.
+    pub height: usize,
+    /// Picture width in pixels, a multiple of `patch`.
+    pub width: usize,
+    /// Picture channels.
+    pub channels: usize,
+    /// Side of the square that becomes one cell.
+    pub patch: usize,
+}
+
+impl Geometry {
+    /// Calls `visit(picture element, place in z)` for every element in (height, width, channel) order.
+    fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
+        let p = self.patch.max(1);
+        let depth = p * p * self.channels;
+        let row_cells = self.width / p;
+        let mut element = 0;
+        for y in 0..self.height {
+            for x in 0..self.width {
+                let cell = (y / p) * row_cells + x / p;
+                let place = cell * depth + ((y % p) * p + x % p) * self.channels;
+                for c in 0..self.channels {
+                    visit(element, place + c);
+                    element += 1;
+                }
+            }
+        }
+    }
+
+    /// z <- rescale * z + factor * noise of `stream`.
+    pub fn add_noise(&self, z: &mut [f32], rescale: f32, factor: f32, seed: u64, stream: u32) {
+        let mut lanes = [0.0; 4];
+        self.for_each(|element, place| {
+            if element % 4 == 0 {
+                lanes = noise::normals(seed, stream, (element / 4) as u32);
+            }
+            if let Some(z) = z.get_mut(place) {
+                *z = rescale * *z + factor * lanes[element % 4];
+            }
+        });
+    }
+
+    /// z <- noise of `stream`.
+    pub fn fill_noise(&self, z: &mut [f32], seed: u64, stream: u32) {
+        z.fill(0.0);
+        self.add_noise(z, 1.0, 1.0, seed, stream);
+    }
+
+    /// z <- factor * picture, bytes 0 to 255 standing for -1 to 1.
+    pub fn from_bytes(&self, picture: &[u8], factor: f32, z: &mut [f32]) {
+        self.for_each(|element, place| {
+            if let (Some(&byte), Some(z)) = (picture.get(element), z.get_mut(place)) {
+                *z = (f32::from(byte) / 127.5 - 1.0) * factor;
+            }
+        });
+    }
+
+    /// Bytes of z: clamp(floor((z + 1) * 127.5 + 0.5)) to 0 ..= 255.
+    pub fn to_bytes(&self, z: &[f32], picture: &mut [u8]) {
+        self.for_each(|element, place| {
+            if let (Some(&z), Some(byte)) = (z.get(place), picture.get_mut(element)) {
+                // The cast truncates, which is floor for what is not negative, and saturates; NaN gives 0.
+                *byte = ((z + 1.0) * 127.5 + 0.5) as u8;
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RGB: Geometry = Geometry { height: 4, width: 6, channels: 3, patch: 2 };
+
+    #[test]
+    fn every_element_has_its_place() {
+        let mut seen = vec![false; 4 * 6 * 3];
+        RGB.for_each(|element, place| {
+            assert!(!seen[place]);
+            seen[place] = true;
+            let (y, x, c) = (element / 18, element / 3 % 6, element % 3);
+            assert_eq!(place, ((y / 2 * 3 + x / 2) * 4 + (y % 2 * 2 + x % 2)) * 3 + c);
+        });
+        assert!(seen.iter().all(|&s| s));
+    }
+
+    #[test]
+    fn bytes_survive_the_way_there_and_back() {
+        let picture: Vec<u8> = (0..72).map(|i| (i * 255 / 71) as u8).collect();
+        let (mut z, mut back) = (vec![0.0; 72], vec![0; 72]);
+        RGB.from_bytes(&picture, 1.0, &mut z);
+        assert!(z.iter().all(|z| (-1.0..=1.0).contains(z)));
+        RGB.to_bytes(&z, &mut back);
+        assert_eq!(picture, back);
+    }
+
+    #[test]
+    fn bytes_saturate() {
+        let g = Geometry { height: 1, width: 5, channels: 1, patch: 1 };
+        let mut out = [9; 5];
+        g.to_bytes(&[-2.0, 2.0, f32::NAN, -1.0, 1.0], &mut out);
+        assert_eq!(out, [0, 255, 0, 0, 255]);
+        g.to_bytes(&[f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.997, -0.995], &mut out);
+        assert_eq!(out, [255, 0, 128, 0, 1]);
+    }
+
+    #[test]
+    fn noise_goes_by_picture_element() {
+        let mut z = [0.0; 72];
+        RGB.fill_noise(&mut z, 5, 3);
+        RGB.for_each(|element, place| {
+            assert_eq!(z[place], noise::normals(5, 3, (element / 4) as u32)[element % 4]);
+        });
+    }
+}
