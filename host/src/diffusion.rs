@@ -1,1 +1,211 @@
+//! The diffusion process in angles, guidance, and the samplers of float networks.
+//!
+//! Variance preserving with the cosine schedule: phi = (pi/2) t, z = cos(phi) x + sin(phi) eps,
+//! v = cos(phi) eps - sin(phi) x (Salimans & Ho 2022). A DDIM step from phi to phi - d is the rotation
+//! z' = cos(d) z - sin(d) v. Guidance of strength w (Ho & Salimans 2022, Meng et al. 2023):
+//! v_w = (1 + w) v_class - w v_null; w = 0 is no guidance.
 
+use crate::nn::{Arch, Kind, Query, UNet};
+use crate::noise;
+use anyhow::{Result, bail};
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+use std::f64::consts::FRAC_PI_2;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Pictures evaluated at once by a thread while sampling.
+const SAMPLE_BATCH: usize = 32;
+
+/// The angle of step boundary `i` of `steps`: pi/2 (noise) at 0, 0 (picture) at `steps`.
+pub fn angle(i: usize, steps: usize) -> f64 {
+    FRAC_PI_2 * (1.0 - i as f64 / steps as f64)
+}
+
+/// [H, W, C] values to [H/p, W/p, p*p*C]; channels of a patch ordered (row, column, channel).
+pub fn space_to_depth(arch: &Arch, picture: &[f32], out: &mut [f32]) {
+    for_patches(arch, |from, to, len| out[to..to + len].copy_from_slice(&picture[from..from + len]));
+}
+
+/// The inverse of [`space_to_depth`].
+pub fn depth_to_space(arch: &Arch, z: &[f32], out: &mut [f32]) {
+    for_patches(arch, |picture, depth, len| out[picture..picture + len].copy_from_slice(&z[depth..depth + len]));
+}
+
+/// Calls `f(index in picture, index in patches, length)` for every run of values.
+fn for_patches(arch: &Arch, mut f: impl FnMut(usize, usize, usize)) {
+    let (p, c, w) = (arch.patch, arch.channels, arch.width);
+    for y in 0..arch.height {
+        for px in 0..w / p {
+            let cell = (y / p) * (w / p) + px;
+            f((y * w + px * p) * c, cell * arch.patch_channels() + (y % p) * p * c, p * c);
+        }
+    }
+}
+
+/// 0..=255 to [-1, 1].
+pub fn to_signed(v: u8) -> f32 {
+    f32::from(v) / 127.5 - 1.0
+}
+
+/// [-1, 1] to 0..=255, rounded; values outside saturate.
+pub fn to_byte(v: f32) -> u8 {
+    ((v + 1.0) * 127.5 + 0.5).floor().clamp(0.0, 255.0) as u8
+}
+
+/// `a[i] * x[i] + b[i] * y[i]` for every picture i of a batch.
+pub fn mix(a: &[f32], x: &Tensor, b: &[f32], y: &Tensor) -> candle_core::Result<Tensor> {
+    let column = |v: &[f32]| Tensor::from_slice(v, (v.len(), 1, 1, 1), x.device());
+    x.broadcast_mul(&column(a)?)? + y.broadcast_mul(&column(b)?)?
+}
+
+/// DDIM steps of a batch: picture i turns by `d[i]`.
+pub fn rotate(z: &Tensor, v: &Tensor, d: &[f32]) -> candle_core::Result<Tensor> {
+    let cos: Vec<f32> = d.iter().map(|d| d.cos()).collect();
+    let sin: Vec<f32> = d.iter().map(|d| -d.sin()).collect();
+    mix(&cos, z, &sin, v)
+}
+
+/// The guided v of a network: one evaluation where w is an input, else one with and one without the class
+/// (equation 1 of Meng et al.), both in one batch.
+pub fn guided_v(net: &UNet, z: &Tensor, phi: &[f32], class: &[u16], w: &[f32]) -> candle_core::Result<Tensor> {
+    if net.guided() {
+        return net.forward(&Query { z, phi, class, w: Some(w) });
+    }
+    if w.iter().all(|w| *w == 0.0) {
+        return net.forward(&Query { z, phi, class, w: None });
+    }
+    let n = phi.len();
+    let null = net.arch.classes as u16;
+    let both = net.forward(&Query {
+        z: &Tensor::cat(&[z, z], 0)?,
+        phi: &[phi, phi].concat(),
+        class: &[class, &vec![null; n]].concat(),
+        w: None,
+    })?;
+    let with: Vec<f32> = w.iter().map(|w| 1.0 + w).collect();
+    let without: Vec<f32> = w.iter().map(|w| -w).collect();
+    mix(&with, &both.narrow(0, 0, n)?, &without, &both.narrow(0, n, n)?)
+}
+
+/// How a sampler goes from one angle to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sampler {
+    /// DDIM
+    Deterministic,
+    /// steps of double length with fresh noise after each but the last (Meng et al., section 3.3)
+    Stochastic,
+}
+
+/// What to draw: picture i has seed `seed + i` and class `classes[i]`.
+#[derive(Clone, Debug)]
+pub struct SampleRequest {
+    pub steps: usize,
+    pub seed: u64,
+    pub classes: Vec<u16>,
+    pub w: f32,
+    pub sampler: Sampler,
+}
+
+/// Factors of the stochastic sampler between two angles: z' = scale * z + sigma * eps takes phi_s back up to phi_k.
+pub fn renoise_factors(phi_s: f64, phi_k: f64) -> (f64, f64) {
+    let scale = phi_k.cos() / phi_s.cos();
+    (scale, (phi_k.sin().powi(2) - scale.powi(2) * phi_s.sin().powi(2)).max(0.0).sqrt())
+}
+
+/// Start noise of pictures as a batch in space-to-depth form.
+pub fn start(arch: &Arch, seed: u64, count: usize, device: &Device) -> Result<Tensor> {
+    noise_batch(arch, seed, 0, count, device)
+}
+
+fn noise_batch(arch: &Arch, seed: u64, stream: u32, count: usize, device: &Device) -> Result<Tensor> {
+    let len = arch.picture_len();
+    let mut flat = vec![0.0; count * len];
+    noise::sample_noise(seed, stream, len, &mut flat);
+    to_batch(arch, &flat, device)
+}
+
+/// Pictures [B, H, W, C] as values to a batch [B, H/p, W/p, p*p*C].
+pub fn to_batch(arch: &Arch, pictures: &[f32], device: &Device) -> Result<Tensor> {
+    let len = arch.picture_len();
+    let mut z = vec![0.0; pictures.len()];
+    for (p, z) in pictures.chunks_exact(len).zip(z.chunks_exact_mut(len)) {
+        space_to_depth(arch, p, z);
+    }
+    let (h, w) = arch.level_size(0);
+    Ok(Tensor::from_vec(z, (pictures.len() / len, h, w, arch.patch_channels()), device)?)
+}
+
+/// The inverse of [`to_batch`].
+pub fn from_batch(arch: &Arch, z: &Tensor) -> Result<Vec<f32>> {
+    let len = arch.picture_len();
+    let z = z.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
+    let mut out = vec![0.0; z.len()];
+    for (z, p) in z.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
+        depth_to_space(arch, z, p);
+    }
+    Ok(out)
+}
+
+/// Checks a step count against what a network can do.
+pub fn check_steps(kind: Kind, steps: usize, sampler: Sampler) -> Result<()> {
+    if steps == 0 || steps > 4096 {
+        bail!("--steps {steps}: give a number from 1 to 4096");
+    }
+    if let Kind::Student(n) = kind
+        && !n.is_multiple_of(steps)
+    {
+        bail!("--steps {steps}: this student was distilled for {n} steps; give a divisor of {n}");
+    }
+    if sampler == Sampler::Stochastic && steps < 2 {
+        bail!("the stochastic sampler needs at least 2 steps");
+    }
+    Ok(())
+}
+
+/// Draws pictures with a float network: values [count, H, W, C] in about [-1, 1]. `progress` hears how many are done.
+pub fn sample(net: &UNet, r: &SampleRequest, device: &Device, progress: impl Fn(usize) + Sync) -> Result<Vec<f32>> {
+    let done = AtomicUsize::new(0);
+    let batches: Vec<Vec<f32>> = r
+        .classes
+        .par_chunks(SAMPLE_BATCH)
+        .enumerate()
+        .map(|(batch, class)| {
+            let seed = r.seed.wrapping_add((batch * SAMPLE_BATCH) as u64);
+            let z = trajectory(net, r, seed, class, device, |_, _| Ok(()))?;
+            progress(done.fetch_add(class.len(), Ordering::Relaxed) + class.len());
+            from_batch(&net.arch, &z)
+        })
+        .collect::<Result<_>>()?;
+    Ok(batches.concat())
+}
+
+/// One batch's way from noise to pictures; `visit` sees z before every step.
+pub fn trajectory(
+    net: &UNet,
+    r: &SampleRequest,
+    seed: u64,
+    class: &[u16],
+    device: &Device,
+    mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
+) -> Result<Tensor> {
+    let n = class.len();
+    let w = vec![r.w; n];
+    let mut z = start(&net.arch, seed, n, device)?;
+    for i in 0..r.steps {
+        visit(i, &z)?;
+        let phi = angle(i, r.steps);
+        let d = phi - angle(i + 1, r.steps);
+        let v = guided_v(net, &z, &vec![phi as f32; n], class, &w)?;
+        let last = i + 1 == r.steps;
+        if r.sampler == Sampler::Deterministic || last {
+            z = rotate(&z, &v, &vec![d as f32; n])?;
+        } else {
+            let (phi_s, phi_k) = (phi - 2.0 * d, phi - d);
+            z = rotate(&z, &v, &vec![(2.0 * d) as f32; n])?;
+            let (scale, sigma) = renoise_factors(phi_s, phi_k);
+            let eps = noise_batch(&net.arch, seed, 1 + i as u32, n, device)?;
+            z = mix(&vec![scale as f32; n], &z, &vec![sigma as f32; n], &eps)?;
+        }
+    }
+    Ok(z)
+}

@@ -7,5 +7,7 @@ pub mod diffusion;
 pub mod export;
 pub mod files;
 pub mod nn;
+pub mod noise;
 pub mod picture;
 pub mod progress;
+pub mod train;

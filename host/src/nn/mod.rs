@@ -1,1 +1,15 @@
+//! The float network: operations with tested gradients, parameters, the guided U-Net, and its optimizer.
 
+mod checkpoint;
+pub mod kernels;
+pub mod native;
+pub mod ops;
+mod optim;
+mod params;
+mod unet;
+
+pub use checkpoint::{Checkpoint, Kind, read_tensors, write_tensors};
+pub use kernels::{Engine, Precision};
+pub use optim::{AdamW, AdamWOptions};
+pub use params::Params;
+pub use unet::{Arch, GUIDANCE_FEATURES, MAX_GUIDANCE, Query, Stage, TIME_FEATURES, UNet};

@@ -1,0 +1,139 @@
+//! A network on disk: safetensors with the architecture, what kind of network it is and where it came from in the
+//! header's metadata.
+
+use super::params::Params;
+use super::unet::{Arch, UNet};
+use crate::files;
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// Largest checkpoint that is read, in bytes.
+pub const MAX_CHECKPOINT_BYTES: u64 = 1 << 30;
+const FORMAT: &str = "fewstep-checkpoint-1";
+
+/// What a checkpoint's network is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind", content = "steps")]
+pub enum Kind {
+    /// Class-conditional with a null class; guidance takes two evaluations.
+    Teacher,
+    /// One evaluation with w as an input, any number of steps (stage 1).
+    Guided,
+    /// Distilled for this number of steps, w as an input.
+    Student(usize),
+}
+
+impl Kind {
+    /// "teacher", "guided" or "4-step student".
+    pub fn describe(&self) -> String {
+        match self {
+            Kind::Teacher => "teacher".into(),
+            Kind::Guided => "guided (stage 1)".into(),
+            Kind::Student(n) => format!("{n}-step student"),
+        }
+    }
+}
+
+/// A network with its kind and provenance.
+#[derive(Clone)]
+pub struct Checkpoint {
+    pub kind: Kind,
+    pub net: UNet,
+    pub class_names: Vec<String>,
+    /// Where it came from: short keys and values.
+    pub provenance: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    #[serde(flatten)]
+    kind: Kind,
+    arch: Arch,
+    class_names: Vec<String>,
+    provenance: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint in `dtype` (f32 or f16), atomically.
+    pub fn save(&self, path: &Path, dtype: DType) -> Result<()> {
+        let header = Header {
+            kind: self.kind,
+            arch: self.net.arch.clone(),
+            class_names: self.class_names.clone(),
+            provenance: self.provenance.clone(),
+        };
+        let tensors = self
+            .net
+            .params
+            .tensors()
+            .iter()
+            .map(|(k, t)| Ok((k.clone(), t.to_dtype(dtype)?.to_device(&Device::Cpu)?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        write_tensors(path, &tensors, serde_json::to_string(&header)?)
+    }
+
+    /// Reads a checkpoint as f32 onto `device`.
+    pub fn open(path: &Path, device: &Device) -> Result<Checkpoint> {
+        let (tensors, header) = read_tensors(path, device)?;
+        let header: Header = serde_json::from_str(&header)
+            .with_context(|| format!("{}: the checkpoint's description is damaged; use a file that fewstep wrote", path.display()))?;
+        header.arch.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        let net = UNet { arch: header.arch, params: Params::frozen(tensors) };
+        for (name, want) in expected_shapes(&net)? {
+            match net.params.tensors().get(&name) {
+                Some(t) if t.dims() == want => {}
+                Some(t) => bail!("{}: tensor {name} has shape {:?}, its architecture needs {want:?}", path.display(), t.dims()),
+                None => bail!("{}: tensor {name} is missing", path.display()),
+            }
+        }
+        ensure!(
+            net.guided() == !matches!(header.kind, Kind::Teacher),
+            "{}: a {} {} the input w; the file is inconsistent",
+            path.display(),
+            header.kind.describe(),
+            if net.guided() { "cannot have" } else { "needs" }
+        );
+        ensure!(
+            header.class_names.len() == net.arch.classes,
+            "{}: {} class names for {} classes",
+            path.display(), header.class_names.len(), net.arch.classes
+        );
+        Ok(Checkpoint { kind: header.kind, net, class_names: header.class_names, provenance: header.provenance })
+    }
+}
+
+fn expected_shapes(net: &UNet) -> Result<Vec<(String, Vec<usize>)>> {
+    let fresh = UNet { arch: net.arch.clone(), params: Params::frozen(UNet::init(&net.arch, 0, &Device::Cpu)?) };
+    let tensors = if net.guided() { fresh.add_guidance_input()? } else { fresh.params.tensors().clone() };
+    Ok(tensors.into_iter().map(|(k, t)| (k, t.dims().to_vec())).collect())
+}
+
+/// Writes named tensors with a description, atomically.
+pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>, description: String) -> Result<()> {
+    let metadata = HashMap::from([("format".to_string(), FORMAT.to_string()), ("fewstep".to_string(), description)]);
+    let contiguous: Vec<(&String, Tensor)> = tensors.iter().map(|(k, t)| Ok((k, t.contiguous()?))).collect::<Result<_>>()?;
+    let bytes = safetensors::serialize(contiguous.iter().map(|(k, t)| (k.as_str(), t)), Some(metadata))?;
+    files::write_atomic(path, |w| Ok(w.write_all(&bytes)?))
+}
+
+/// Reads what [`write_tensors`] wrote: tensors as f32 on `device`, and the description.
+pub fn read_tensors(path: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, String)> {
+    let bytes = files::read_file(path, MAX_CHECKPOINT_BYTES)?;
+    let bad = || format!("{}: not a fewstep checkpoint (safetensors); give a file that train-teacher or distill wrote", path.display());
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).with_context(bad)?;
+    let description = metadata
+        .metadata()
+        .as_ref()
+        .filter(|m| m.get("format").is_some_and(|f| f == FORMAT))
+        .and_then(|m| m.get("fewstep").cloned())
+        .with_context(bad)?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
+        .with_context(bad)?
+        .into_iter()
+        .map(|(k, t)| Ok((k, t.to_dtype(DType::F32)?)))
+        .collect::<Result<_>>()?;
+    Ok((tensors, description))
+}

@@ -1,0 +1,413 @@
+//! bf16 convolution on AMX tiles, f32 accumulators, without im2col.
+//!
+//! A picture is kept on a grid that is `wp = w + 2*pad` wide, so that a tap is a constant offset: output position
+//! `p = y*wp + x` reads input positions `p + ky*wp + kx`. The columns `x >= w` compute junk that is never read.
+//!
+//! * forward: A = picture [position][channel], B = weights in channel pairs, C = [position][cout]
+//! * weight gradient: A = picture [channel][position], B = output gradient in position pairs, C = [tap][cin][cout]
+//!
+//! Both run the same 32x32 block: two by two tiles of 16x16 f32, 32 bf16 products deep a step.
+
+use super::conv::ConvShape;
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::sync::OnceLock;
+
+const TILE: usize = 16;
+/// Rows and columns of a block, and the depth of a step.
+const BLOCK: usize = 2 * TILE;
+
+/// Whether CPU and kernel grant AMX bf16 and AVX-512 BF16 to this process.
+pub fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let leaf = __cpuid_count(7, 0);
+        let amx = leaf.edx & (1 << 22) != 0 && leaf.edx & (1 << 24) != 0;
+        let avx512 = is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bf16");
+        // Linux grants the 8 KB of tile state on request, once for the whole process.
+        const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+        const XFEATURE_XTILEDATA: libc::c_long = 18;
+        amx && avx512
+            // SAFETY: this call only asks for a permission; it touches no memory.
+            && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) } == 0
+    })
+}
+
+/// One cache line, so that tile rows start on one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+// SAFETY: plain bytes.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: plain bytes without padding (64 bytes, alignment 64).
+unsafe impl bytemuck::Pod for Line {}
+
+/// A zeroed buffer that starts on a cache line.
+#[derive(Default)]
+struct Lines(Vec<Line>);
+
+impl Lines {
+    fn zeroed<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
+        self.0.clear();
+        self.0.resize((len * size_of::<T>()).div_ceil(64), bytemuck::Zeroable::zeroed());
+        &mut bytemuck::cast_slice_mut(&mut self.0)[..len]
+    }
+    fn get<T: bytemuck::Pod>(&self) -> &[T] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub struct Buffers {
+    picture: Lines,
+    planes: Lines,
+    pairs: Lines,
+    output: Lines,
+    offsets: Vec<usize>,
+}
+
+/// Weights [tap][cin/2][cout] as pairs of bf16 (two consecutive input channels), channels padded to 32.
+pub struct Packed(Lines);
+
+/// Gradient sums [tap][cin][cout] f32, channels padded to 32.
+pub struct Gradient(Lines);
+
+/// The padded grid of a convolution.
+struct Grid {
+    pad: usize,
+    wp: usize,
+    /// Output positions, rounded up to whole blocks.
+    positions: usize,
+    /// Input positions that taps of those reach, rounded up to whole steps.
+    inputs: usize,
+    cin: usize,
+    cout: usize,
+}
+
+impl Grid {
+    fn new(s: &ConvShape) -> Grid {
+        let pad = s.kernel / 2;
+        let wp = s.w + 2 * pad;
+        let positions = (s.h * wp).next_multiple_of(BLOCK);
+        let inputs = (positions + 2 * pad * wp + 2 * pad).next_multiple_of(BLOCK);
+        Grid { pad, wp, positions, inputs, cin: s.cin.next_multiple_of(BLOCK), cout: s.cout.next_multiple_of(BLOCK) }
+    }
+    fn tap_offset(&self, kernel: usize, tap: usize) -> usize {
+        (tap / kernel) * self.wp + tap % kernel
+    }
+}
+
+/// Tile registers configured as eight times 16 rows of 64 bytes; released on drop.
+struct Tiles;
+
+impl Tiles {
+    fn new() -> Tiles {
+        let mut config = Line([0; 64]);
+        config.0[0] = 1; // palette
+        for tile in 0..8 {
+            config.0[16 + 2 * tile] = 64; // bytes per row, little endian u16
+            config.0[48 + tile] = TILE as u8;
+        }
+        // SAFETY: kernels run only where `available()` granted AMX; the configuration is a valid palette 1.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &config, options(nostack, readonly)) };
+        Tiles
+    }
+}
+
+impl Drop for Tiles {
+    fn drop(&mut self) {
+        // SAFETY: AMX is granted (see `new`); nothing reads tiles afterwards.
+        unsafe { asm!("tilerelease", options(nostack, nomem)) };
+    }
+}
+
+/// Where a 32x32 block finds its operands; strides and steps in bytes.
+struct Block {
+    a: *const u8,
+    a_stride: usize,
+    b: *const u8,
+    b_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+}
+
+/// `c += sum over steps of a[steps[i]..] * b[i*16 rows..]`, 32 x 32 results, 32 products a step.
+///
+/// # Safety
+/// AMX is configured by [`Tiles`]; every row of 64 bytes named by `a + steps[i] + r*a_stride` (r < 32),
+/// `b + (16*i + r)*b_stride + {0, 64}` (r < 16) and `c + r*c_stride + {0, 64}` (r < 32) lies inside its buffer.
+#[inline(always)]
+unsafe fn block(t: &Block, steps: &[usize]) {
+    // SAFETY: the caller vouches for every row (see above); tile registers are declared as clobbered.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{c} + {cs}]",
+            "tileloadd tmm1, [{c} + {cs} + 64]",
+            "tileloadd tmm2, [{c1} + {cs}]",
+            "tileloadd tmm3, [{c1} + {cs} + 64]",
+            "2:",
+            "mov {p}, [{steps}]",
+            "add {p}, {a}",
+            "tileloadd tmm4, [{p} + {sa}]",
+            "add {p}, {a1}",
+            "tileloadd tmm6, [{b} + {sb}]",
+            "tileloadd tmm5, [{p} + {sa}]",
+            "tileloadd tmm7, [{b} + {sb} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "mov {p}, {sb}",
+            "shl {p}, 4",
+            "add {b}, {p}",
+            "add {steps}, 8",
+            "dec {n}",
+            "jnz 2b",
+            "tilestored [{c} + {cs}], tmm0",
+            "tilestored [{c} + {cs} + 64], tmm1",
+            "tilestored [{c1} + {cs}], tmm2",
+            "tilestored [{c1} + {cs} + 64], tmm3",
+            p = out(reg) _,
+            steps = inout(reg) steps.as_ptr() => _,
+            n = inout(reg) steps.len() => _,
+            a = in(reg) t.a, sa = in(reg) t.a_stride, a1 = in(reg) TILE * t.a_stride,
+            b = inout(reg) t.b => _, sb = in(reg) t.b_stride,
+            c = in(reg) t.c, cs = in(reg) t.c_stride, c1 = in(reg) t.c.byte_add(TILE * t.c_stride),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
+        );
+    }
+}
+
+/// Rounds f32 to bf16, nearest even.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn to_bf16(src: &[f32], dst: &mut [u16]) {
+    assert_eq!(src.len(), dst.len());
+    let mut i = 0;
+    while i < src.len() {
+        let left = (src.len() - i).min(16);
+        let mask = (0xffff_u32 >> (16 - left)) as u16;
+        // SAFETY: the mask keeps the load and the store inside the slices.
+        unsafe {
+            let v = _mm512_maskz_loadu_ps(mask, src.as_ptr().add(i));
+            let h: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+            _mm256_mask_storeu_epi16(dst.as_mut_ptr().add(i).cast(), mask, h);
+        }
+        i += 16;
+    }
+}
+
+/// The picture on its padded grid as bf16 [inputs][channels], borders and padding channels zero.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn load(g: &Grid, h: usize, w: usize, c: usize, cp: usize, x: &[f32], buffer: &mut Lines) {
+    let grid = buffer.zeroed::<u16>(g.inputs * cp);
+    for y in 0..h {
+        let at = (y + g.pad) * g.wp + g.pad;
+        let row = &x[y * w * c..(y + 1) * w * c];
+        if c == cp {
+            to_bf16(row, &mut grid[at * cp..(at + w) * cp]);
+        } else {
+            for (i, pixel) in row.chunks_exact(c).enumerate() {
+                to_bf16(pixel, &mut grid[(at + i) * cp..(at + i) * cp + c]);
+            }
+        }
+    }
+}
+
+/// Two rows of 16 bf16 as 16 pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn pair(low: &[u16], high: &[u16]) -> __m512i {
+    let (low, high) = (&low[..16], &high[..16]);
+    // SAFETY: both slices hold 16 values.
+    unsafe {
+        let l = _mm512_cvtepu16_epi32(_mm256_loadu_si256(low.as_ptr().cast()));
+        let h = _mm512_cvtepu16_epi32(_mm256_loadu_si256(high.as_ptr().cast()));
+        _mm512_or_si512(l, _mm512_slli_epi32::<16>(h))
+    }
+}
+
+/// Transposes 16 x 16 32-bit values.
+#[target_feature(enable = "avx512f")]
+fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
+    let mut t = r;
+    for i in 0..8 {
+        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+    }
+    let mut u = t;
+    for i in (0..16).step_by(4) {
+        u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    // u[4*i + k] holds, in 128-bit lane L, column 4*L + k of rows 4*i .. 4*i + 3.
+    let mut out = u;
+    for k in 0..4 {
+        let a = _mm512_shuffle_i32x4::<0x88>(u[k], u[4 + k]);
+        let b = _mm512_shuffle_i32x4::<0x88>(u[8 + k], u[12 + k]);
+        let c = _mm512_shuffle_i32x4::<0xdd>(u[k], u[4 + k]);
+        let d = _mm512_shuffle_i32x4::<0xdd>(u[8 + k], u[12 + k]);
+        out[k] = _mm512_shuffle_i32x4::<0x88>(a, b);
+        out[4 + k] = _mm512_shuffle_i32x4::<0x88>(c, d);
+        out[8 + k] = _mm512_shuffle_i32x4::<0xdd>(a, b);
+        out[12 + k] = _mm512_shuffle_i32x4::<0xdd>(c, d);
+    }
+    out
+}
+
+/// [rows][c] bf16 to [c][rows]; both multiples of 32.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn to_planes(grid: &[u16], rows: usize, c: usize, planes: &mut [u32]) {
+    for p in (0..rows).step_by(BLOCK) {
+        for i in (0..c).step_by(TILE) {
+            let mut pairs = [_mm512_setzero_si512(); 16];
+            for (j, v) in pairs.iter_mut().enumerate() {
+                let at = (p + 2 * j) * c + i;
+                *v = pair(&grid[at..], &grid[at + c..]);
+            }
+            for (k, v) in transpose(pairs).into_iter().enumerate() {
+                let to = &mut planes[((i + k) * rows + p) / 2..][..16];
+                // SAFETY: `to` holds 16 values.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
+            }
+        }
+    }
+}
+
+/// [positions][c] bf16 to [positions / 2][c] pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn to_pairs(grid: &[u16], c: usize, pairs: &mut [u32]) {
+    for (rows, out) in grid.chunks_exact(2 * c).zip(pairs.chunks_exact_mut(c)) {
+        for (i, to) in out.chunks_exact_mut(TILE).enumerate() {
+            let v = pair(&rows[i * TILE..], &rows[c + i * TILE..]);
+            // SAFETY: `to` holds 16 values.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
+        }
+    }
+}
+
+/// Packs weights [cout, kernel, kernel, cin].
+pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
+    let g = Grid::new(s);
+    let taps = s.kernel * s.kernel;
+    let mut packed = Lines::default();
+    let out = packed.zeroed::<u16>(taps * g.cin * g.cout);
+    let mut rounded = vec![0u16; weights.len()];
+    // SAFETY: packing for AMX happens only where `available()` found these features.
+    unsafe { to_bf16(weights, &mut rounded) };
+    for o in 0..s.cout {
+        for t in 0..taps {
+            for (i, v) in rounded[(o * taps + t) * s.cin..][..s.cin].iter().enumerate() {
+                out[((t * g.cin / 2 + i / 2) * g.cout + o) * 2 + i % 2] = *v;
+            }
+        }
+    }
+    Packed(packed)
+}
+
+/// `y += conv(x)`.
+pub fn forward(s: &ConvShape, weights: &Packed, x: &[f32], y: &mut [f32], m: &mut Buffers) {
+    let g = Grid::new(s);
+    // SAFETY: `Weights::Amx` exists only where `available()` found these features.
+    unsafe { load(&g, s.h, s.w, s.cin, g.cin, x, &mut m.picture) };
+    m.offsets.clear();
+    for tap in 0..s.kernel * s.kernel {
+        for k in (0..g.cin).step_by(BLOCK) {
+            m.offsets.push((g.tap_offset(s.kernel, tap) * g.cin + k) * 2);
+        }
+    }
+    let out = m.output.zeroed::<f32>(g.positions * g.cout);
+    let (a, b): (&[u16], &[u16]) = (m.picture.get(), weights.0.get());
+    let tiles = Tiles::new();
+    for p in (0..g.positions).step_by(BLOCK) {
+        for o in (0..g.cout).step_by(BLOCK) {
+            // SAFETY: rows p .. p+32 plus the largest tap offset stay below `inputs` (see `Grid`); weights hold
+            // offsets.len() * 16 rows of `cout` pairs; the output holds `positions` rows of `cout` values.
+            unsafe {
+                let t = Block {
+                    a: a.as_ptr().add(p * g.cin).cast(),
+                    a_stride: g.cin * 2,
+                    b: b.as_ptr().add(o * 2).cast(),
+                    b_stride: g.cout * 4,
+                    c: out.as_mut_ptr().add(p * g.cout + o),
+                    c_stride: g.cout * 4,
+                };
+                block(&t, &m.offsets);
+            }
+        }
+    }
+    drop(tiles);
+    for yy in 0..s.h {
+        for xx in 0..s.w {
+            let from = &out[(yy * g.wp + xx) * g.cout..][..s.cout];
+            let to = &mut y[(yy * s.w + xx) * s.cout..][..s.cout];
+            to.iter_mut().zip(from).for_each(|(t, f)| *t += f);
+        }
+    }
+}
+
+impl Gradient {
+    /// Zero sums for `s`.
+    pub fn new(s: &ConvShape) -> Gradient {
+        let g = Grid::new(s);
+        let mut sums = Lines::default();
+        sums.zeroed::<f32>(s.kernel * s.kernel * g.cin * g.cout);
+        Gradient(sums)
+    }
+
+    /// Adds the sums to `dw` [cout, kernel, kernel, cin].
+    pub fn finish(&self, s: &ConvShape, dw: &mut [f32]) {
+        let g = Grid::new(s);
+        let (sums, taps): (&[f32], usize) = (self.0.get(), s.kernel * s.kernel);
+        for t in 0..taps {
+            for i in 0..s.cin {
+                for (o, v) in sums[(t * g.cin + i) * g.cout..][..s.cout].iter().enumerate() {
+                    dw[(o * taps + t) * s.cin + i] += v;
+                }
+            }
+        }
+    }
+}
+
+/// Adds one picture's weight gradient.
+pub fn add_gradient(s: &ConvShape, x: &[f32], gradient: &[f32], sum: &mut Gradient, m: &mut Buffers) {
+    let g = Grid::new(s);
+    // SAFETY: `WeightGradient::Amx` exists only where `available()` found these features.
+    unsafe {
+        load(&g, s.h, s.w, s.cout, g.cout, gradient, &mut m.picture);
+        let grid = &m.picture.get::<u16>()[(g.pad * g.wp + g.pad) * g.cout..][..g.positions * g.cout];
+        to_pairs(grid, g.cout, m.pairs.zeroed(g.positions / 2 * g.cout));
+        load(&g, s.h, s.w, s.cin, g.cin, x, &mut m.picture);
+        to_planes(&m.picture.get::<u16>()[..g.inputs * g.cin], g.inputs, g.cin, m.planes.zeroed(g.inputs * g.cin / 2));
+    }
+    m.offsets.clear();
+    m.offsets.extend((0..g.positions / BLOCK).map(|k| k * BLOCK * 2));
+    let (a, b): (&[u16], &[u32]) = (m.planes.get(), m.pairs.get());
+    let c: &mut [f32] = bytemuck::cast_slice_mut(&mut sum.0.0);
+    let _tiles = Tiles::new();
+    for tap in 0..s.kernel * s.kernel {
+        for i in (0..g.cin).step_by(BLOCK) {
+            for o in (0..g.cout).step_by(BLOCK) {
+                // SAFETY: a plane holds `inputs` positions, and positions plus the largest tap offset stay below
+                // it; there are positions / 2 rows of `cout` pairs; the sums hold [tap][cin][cout].
+                unsafe {
+                    let t = Block {
+                        a: a.as_ptr().add(i * g.inputs + g.tap_offset(s.kernel, tap)).cast(),
+                        a_stride: g.inputs * 2,
+                        b: b.as_ptr().add(o).cast(),
+                        b_stride: g.cout * 4,
+                        c: c.as_mut_ptr().add((tap * g.cin + i) * g.cout + o),
+                        c_stride: g.cout * 4,
+                    };
+                    block(&t, &m.offsets);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Same-padded stride-1 convolution of one picture: shapes, packed weights and the two engines behind one face.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::amx;
+use super::portable;
+
+/// A convolution of `h` x `w` positions, `cin` to `cout` channels, `kernel` 1 or 3, stride 1, padding `kernel / 2`.
+///
+/// Pictures are [h, w, channels], weights [cout, kernel, kernel, cin].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    pub h: usize,
+    pub w: usize,
+    pub cin: usize,
+    pub cout: usize,
+    pub kernel: usize,
+}
+
+/// What computes the matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// f32 through `matrixmultiply`; every CPU.
+    Portable,
+    /// bf16 operands, f32 accumulators, AMX tiles.
+    Amx,
+}
+
+/// The user's choice of matrix arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bf16 where the CPU has AMX, else f32
+    Auto,
+    /// f32 on every CPU
+    F32,
+    /// bf16 matrix operands (needs AMX)
+    Bf16,
+}
+
+static CURRENT: AtomicU8 = AtomicU8::new(0);
+
+impl Engine {
+    /// Sets the engine of the process. Fails when bf16 is asked for on a CPU without AMX.
+    pub fn select(precision: Precision) -> anyhow::Result<Engine> {
+        let engine = match precision {
+            Precision::F32 => Engine::Portable,
+            Precision::Auto if !Engine::has_amx() => Engine::Portable,
+            Precision::Bf16 if !Engine::has_amx() => {
+                anyhow::bail!("--precision bf16 needs a CPU with AMX (amx_tile, amx_bf16, avx512_bf16); use --precision f32")
+            }
+            _ => Engine::Amx,
+        };
+        CURRENT.store(if engine == Engine::Amx { 2 } else { 1 }, Ordering::Relaxed);
+        Ok(engine)
+    }
+
+    /// The engine of the process; the fastest one when none was selected.
+    pub fn current() -> Engine {
+        match CURRENT.load(Ordering::Relaxed) {
+            1 => Engine::Portable,
+            2 => Engine::Amx,
+            _ if Engine::has_amx() => Engine::Amx,
+            _ => Engine::Portable,
+        }
+    }
+
+    /// Name for logs and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Portable => "f32",
+            Engine::Amx => "bf16 (AMX)",
+        }
+    }
+
+    fn has_amx() -> bool {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        {
+            amx::available()
+        }
+        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+        {
+            false
+        }
+    }
+}
+
+/// Weights packed for an engine.
+pub enum Weights {
+    Portable(Vec<f32>),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx(amx::Packed),
+}
+
+/// Sums weight gradients over pictures, in the engine's own layout.
+pub enum WeightGradient {
+    Portable(Vec<f32>),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx(amx::Gradient),
+}
+
+/// Working memory of a thread.
+#[derive(Default)]
+pub struct Scratch {
+    columns: Vec<f32>,
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    amx: amx::Buffers,
+}
+
+impl ConvShape {
+    /// Values in the input picture.
+    pub fn input_len(&self) -> usize {
+        self.h * self.w * self.cin
+    }
+    /// Values in the output picture.
+    pub fn output_len(&self) -> usize {
+        self.h * self.w * self.cout
+    }
+    /// Inputs of one output channel.
+    pub fn taps_len(&self) -> usize {
+        self.kernel * self.kernel * self.cin
+    }
+    /// Values in the weights.
+    pub fn weights_len(&self) -> usize {
+        self.cout * self.taps_len()
+    }
+
+    /// The convolution that carries an output gradient back to the input.
+    pub fn transposed(&self) -> ConvShape {
+        ConvShape { cin: self.cout, cout: self.cin, ..*self }
+    }
+
+    /// Weights of [`ConvShape::transposed`]: taps mirrored, channels exchanged.
+    pub fn transpose_weights(&self, weights: &[f32]) -> Vec<f32> {
+        let taps = self.kernel * self.kernel;
+        let mut out = vec![0.0; weights.len()];
+        for o in 0..self.cout {
+            for t in 0..taps {
+                for i in 0..self.cin {
+                    out[(i * taps + (taps - 1 - t)) * self.cout + o] = weights[(o * taps + t) * self.cin + i];
+                }
+            }
+        }
+        out
+    }
+
+    /// Packs weights [cout, kernel, kernel, cin] for `engine`.
+    pub fn pack(&self, engine: Engine, weights: &[f32]) -> Weights {
+        assert_eq!(weights.len(), self.weights_len());
+        match engine {
+            Engine::Portable => Weights::Portable(weights.to_vec()),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Amx => Weights::Amx(amx::pack(self, weights)),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            Engine::Amx => unreachable!("select() refuses AMX here"),
+        }
+    }
+
+    /// `y += conv(x)`: start `y` with the bias, the residual or zero.
+    pub fn forward(&self, weights: &Weights, x: &[f32], y: &mut [f32], s: &mut Scratch) {
+        assert_eq!((x.len(), y.len()), (self.input_len(), self.output_len()));
+        match weights {
+            Weights::Portable(w) => portable::forward(self, w, x, y, &mut s.columns),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Weights::Amx(w) => amx::forward(self, w, x, y, &mut s.amx),
+        }
+    }
+
+    /// An empty sum of weight gradients.
+    pub fn gradient(&self, engine: Engine) -> WeightGradient {
+        match engine {
+            Engine::Portable => WeightGradient::Portable(vec![0.0; self.weights_len()]),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Amx => WeightGradient::Amx(amx::Gradient::new(self)),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            Engine::Amx => unreachable!("select() refuses AMX here"),
+        }
+    }
+
+    /// Adds one picture's weight gradient, from its input `x` and output gradient `g`.
+    pub fn add_gradient(&self, x: &[f32], g: &[f32], sum: &mut WeightGradient, s: &mut Scratch) {
+        assert_eq!((x.len(), g.len()), (self.input_len(), self.output_len()));
+        match sum {
+            WeightGradient::Portable(dw) => portable::add_gradient(self, x, g, dw, &mut s.columns),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            WeightGradient::Amx(dw) => amx::add_gradient(self, x, g, dw, &mut s.amx),
+        }
+    }
+
+    /// Adds a sum to `dw` [cout, kernel, kernel, cin].
+    pub fn finish_gradient(&self, sum: &WeightGradient, dw: &mut [f32]) {
+        match sum {
+            WeightGradient::Portable(sum) => dw.iter_mut().zip(sum).for_each(|(d, s)| *d += s),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            WeightGradient::Amx(sum) => sum.finish(self, dw),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! f32 convolution by im2col and `matrixmultiply`.
+
+use super::conv::ConvShape;
+
+/// Columns [h*w, kernel*kernel*cin] of a picture; positions outside it are zero.
+fn im2col(s: &ConvShape, x: &[f32], columns: &mut Vec<f32>) {
+    let (taps, pad) = (s.taps_len(), s.kernel / 2);
+    columns.clear();
+    columns.resize(s.h * s.w * taps, 0.0);
+    for y in 0..s.h {
+        for ky in 0..s.kernel {
+            let Some(sy) = (y + ky).checked_sub(pad).filter(|v| *v < s.h) else { continue };
+            for xo in 0..s.w {
+                for kx in 0..s.kernel {
+                    let Some(sx) = (xo + kx).checked_sub(pad).filter(|v| *v < s.w) else { continue };
+                    let to = (y * s.w + xo) * taps + (ky * s.kernel + kx) * s.cin;
+                    let from = (sy * s.w + sx) * s.cin;
+                    columns[to..to + s.cin].copy_from_slice(&x[from..from + s.cin]);
+                }
+            }
+        }
+    }
+}
+
+/// `c[m, n] += a[m, k] * b[k, n]`; strides are (row, column) in elements.
+#[allow(clippy::too_many_arguments)]
+fn gemm(m: usize, k: usize, n: usize, a: &[f32], sa: (usize, usize), b: &[f32], sb: (usize, usize), c: &mut [f32]) {
+    let last = |rows: usize, columns: usize, s: (usize, usize)| (rows - 1) * s.0 + (columns - 1) * s.1;
+    assert!(a.len() > last(m, k, sa) && b.len() > last(k, n, sb) && c.len() >= m * n);
+    let i = |v: usize| v as isize;
+    // SAFETY: the assertion keeps the last element of each matrix inside its slice, strides are not negative,
+    // and `c` is row-major [m, n], so that its elements do not alias.
+    unsafe {
+        matrixmultiply::sgemm(
+            m, k, n, 1.0,
+            a.as_ptr(), i(sa.0), i(sa.1),
+            b.as_ptr(), i(sb.0), i(sb.1),
+            1.0, c.as_mut_ptr(), i(n), 1,
+        );
+    }
+}
+
+/// `y += conv(x)`.
+pub fn forward(s: &ConvShape, weights: &[f32], x: &[f32], y: &mut [f32], columns: &mut Vec<f32>) {
+    let taps = s.taps_len();
+    let columns: &[f32] = if s.kernel == 1 {
+        x
+    } else {
+        im2col(s, x, columns);
+        columns
+    };
+    gemm(s.h * s.w, taps, s.cout, columns, (taps, 1), weights, (1, taps), y);
+}
+
+/// `dw[cout, taps] += g^T * columns(x)`.
+pub fn add_gradient(s: &ConvShape, x: &[f32], g: &[f32], dw: &mut [f32], columns: &mut Vec<f32>) {
+    let taps = s.taps_len();
+    let columns: &[f32] = if s.kernel == 1 {
+        x
+    } else {
+        im2col(s, x, columns);
+        columns
+    };
+    gemm(s.cout, s.h * s.w, taps, g, (1, s.cout), columns, (taps, 1), dw);
+}

@@ -1,0 +1,48 @@
+//! The operations of [`super::ops`] as compositions of candle's own ops: what runs on a GPU, and the oracle that
+//! the kernels' values and gradients are tested against.
+
+use super::kernels::GROUP;
+use candle_core::{Result, Tensor};
+
+/// See [`super::ops::conv`].
+pub fn conv(x: &Tensor, weights: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let kernel = weights.dim(1)?;
+    let x = x.permute((0, 3, 1, 2))?.contiguous()?;
+    let w = weights.permute((0, 3, 1, 2))?.contiguous()?;
+    let y = x.conv2d(&w, kernel / 2, 1, 1, 1)?.permute((0, 2, 3, 1))?.contiguous()?;
+    y.broadcast_add(bias)
+}
+
+/// See [`super::ops::norm_act`].
+pub fn norm_act(x: &Tensor, scale: &Tensor, shift: &Tensor, silu: bool) -> Result<Tensor> {
+    let (n, h, w, c) = x.dims4()?;
+    let grouped = x.reshape((n, h * w, c / GROUP, GROUP))?;
+    let centred = grouped.broadcast_sub(&grouped.mean_keepdim((1, 3))?)?;
+    let var = centred.sqr()?.mean_keepdim((1, 3))?;
+    let normal = centred.broadcast_div(&(var + 1e-5)?.sqrt()?)?.reshape((n, h, w, c))?;
+    let u = normal.broadcast_mul(&scale.reshape((n, 1, 1, c))?)?.broadcast_add(&shift.reshape((n, 1, 1, c))?)?;
+    if silu { sigmoid(&u)?.mul(&u) } else { Ok(u) }
+}
+
+/// `1 / (1 + exp(-x))`.
+fn sigmoid(x: &Tensor) -> Result<Tensor> {
+    (x.neg()?.exp()? + 1.0)?.recip()
+}
+
+/// See [`super::ops::res_block`].
+pub fn res_block(x: &Tensor, affine: [&Tensor; 4], weights: [&Tensor; 4]) -> Result<Tensor> {
+    let t = conv(&norm_act(x, affine[0], affine[1], true)?, weights[0], weights[1])?;
+    conv(&norm_act(&t, affine[2], affine[3], true)?, weights[2], weights[3])? + x
+}
+
+/// See [`super::ops::avg_pool2`].
+pub fn avg_pool2(x: &Tensor) -> Result<Tensor> {
+    let (n, h, w, c) = x.dims4()?;
+    x.reshape((n, h / 2, 2, w / 2, 2, c))?.mean((2, 4))
+}
+
+/// See [`super::ops::upsample2`].
+pub fn upsample2(x: &Tensor) -> Result<Tensor> {
+    let (n, h, w, c) = x.dims4()?;
+    x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?.reshape((n, 2 * h, 2 * w, c))
+}

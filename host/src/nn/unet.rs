@@ -1,0 +1,354 @@
+//! The guided U-Net: predicts v from a noisy picture, the angle, the class and, once distilled, the guidance w.
+//!
+//! A residual stream per level: encoder blocks, average pooling and a 1x1 convolution down; blocks with optional
+//! attention at the lowest level; a 1x1 convolution, doubling and an addition up; decoder blocks. Nothing is
+//! concatenated, so a device keeps one stream a level. The embedding of (angle, class, w) scales and shifts the
+//! second normalization of every block.
+
+use super::ops;
+use super::params::{Init, Params};
+use candle_core::{Device, Result, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Sines and cosines of the angle.
+pub const TIME_FEATURES: usize = 16;
+/// Sines and cosines of the guidance strength.
+pub const GUIDANCE_FEATURES: usize = 8;
+/// Largest guidance strength that a student is trained for.
+pub const MAX_GUIDANCE: f64 = 4.0;
+
+/// Shape of a network; lies in its checkpoint and, for a student, in its image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arch {
+    /// Picture height, width and channels.
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub classes: usize,
+    /// Side of the squares that space-to-depth moves into channels.
+    pub patch: usize,
+    /// Channels per level, multiples of 8.
+    pub widths: Vec<usize>,
+    /// Residual blocks before going down, per level but the lowest.
+    pub encoder: Vec<usize>,
+    /// Residual blocks at the lowest level.
+    pub middle: usize,
+    /// Residual blocks after coming up, per level but the lowest.
+    pub decoder: Vec<usize>,
+    /// Heads of the attention block after the first half of the middle blocks; 0 for none.
+    pub attention_heads: usize,
+    /// Width of the embedding.
+    pub embed: usize,
+}
+
+/// One stage of the network, in the order of evaluation. Names are those of the parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Residual block `name` on level `level`; its film row starts at `film`.
+    Block { name: String, level: usize, film: usize },
+    /// Attention on the lowest level.
+    Attention,
+    /// Pooling and 1x1 convolution from `level` to the next.
+    Down { level: usize },
+    /// 1x1 convolution and doubling from level + 1, added to `level`.
+    Up { level: usize },
+}
+
+impl Arch {
+    /// The default network for pictures of this shape: about 38 M multiplications at 28x28.
+    pub fn for_pictures(height: usize, width: usize, channels: usize, classes: usize) -> Arch {
+        Arch {
+            height,
+            width,
+            channels,
+            classes,
+            patch: 2,
+            widths: vec![32, 64],
+            encoder: vec![2],
+            middle: 5,
+            decoder: vec![3],
+            attention_heads: 1,
+            embed: 64,
+        }
+    }
+
+    /// Says what is wrong with the shape, if anything.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let levels = self.widths.len();
+        let step = self.patch << (levels.max(1) - 1);
+        if levels == 0 || self.encoder.len() != levels - 1 || self.decoder.len() != levels - 1 {
+            return Err(format!("{levels} widths need {} encoder and decoder counts each", levels.max(1) - 1));
+        }
+        if self.patch == 0 || !self.height.is_multiple_of(step) || !self.width.is_multiple_of(step) {
+            return Err(format!(
+                "pictures of {}x{} do not halve {} times after {}x{} patches; sides must be multiples of {step}",
+                self.height, self.width, levels - 1, self.patch, self.patch
+            ));
+        }
+        if let Some(w) = self.widths.iter().find(|w| **w == 0 || !w.is_multiple_of(8)) {
+            return Err(format!("width {w} is not a positive multiple of 8"));
+        }
+        let low = self.widths[levels - 1];
+        if self.attention_heads > 0 && !low.is_multiple_of(self.attention_heads) {
+            return Err(format!("{low} channels do not divide into {} heads", self.attention_heads));
+        }
+        if self.middle == 0 || self.embed == 0 || self.classes == 0 || self.channels == 0 {
+            return Err("middle blocks, embedding width, classes and channels must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// Channels after space-to-depth.
+    pub fn patch_channels(&self) -> usize {
+        self.patch * self.patch * self.channels
+    }
+
+    /// Height and width of a level.
+    pub fn level_size(&self, level: usize) -> (usize, usize) {
+        (self.height / self.patch >> level, self.width / self.patch >> level)
+    }
+
+    /// Values in a picture.
+    pub fn picture_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    /// The stages between conv_in and the output, in order.
+    pub fn stages(&self) -> Vec<Stage> {
+        let lowest = self.widths.len() - 1;
+        let mut stages = Vec::new();
+        let mut film = 0;
+        let mut block = |stages: &mut Vec<Stage>, name: String, level: usize| {
+            stages.push(Stage::Block { name, level, film });
+            film += 2 * self.widths[level];
+        };
+        for level in 0..lowest {
+            for i in 0..self.encoder[level] {
+                block(&mut stages, format!("enc.{level}.{i}"), level);
+            }
+            stages.push(Stage::Down { level });
+        }
+        for i in 0..self.middle {
+            block(&mut stages, format!("mid.{i}"), lowest);
+            if self.attention_heads > 0 && i + 1 == self.middle.div_ceil(2) {
+                stages.push(Stage::Attention);
+            }
+        }
+        for level in (0..lowest).rev() {
+            stages.push(Stage::Up { level });
+            for i in 0..self.decoder[level] {
+                block(&mut stages, format!("dec.{level}.{i}"), level);
+            }
+        }
+        stages
+    }
+
+    /// Length of the film vector: scale and shift of every block.
+    pub fn film_len(&self) -> usize {
+        let blocks = |level: usize| match self.encoder.get(level) {
+            Some(e) => e + self.decoder[level],
+            None => self.middle,
+        };
+        self.widths.iter().enumerate().map(|(l, w)| 2 * w * blocks(l)).sum()
+    }
+}
+
+/// `[sin(k phi), cos(k phi)]`, k = 1..=8: [B] angles to [B, 16].
+pub fn time_features(phi: &[f32]) -> Vec<f32> {
+    features(phi, TIME_FEATURES / 2, 1.0)
+}
+
+/// `[sin(k u), cos(k u)]`, k = 1..=4, u = (pi/2) w / 4: [B] strengths to [B, 8].
+pub fn guidance_features(w: &[f32]) -> Vec<f32> {
+    features(w, GUIDANCE_FEATURES / 2, std::f64::consts::FRAC_PI_2 / MAX_GUIDANCE)
+}
+
+fn features(values: &[f32], frequencies: usize, unit: f64) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len() * 2 * frequencies);
+    for v in values {
+        let angle = |k: usize| k as f64 * f64::from(*v) * unit;
+        out.extend((1..=frequencies).map(|k| angle(k).sin() as f32));
+        out.extend((1..=frequencies).map(|k| angle(k).cos() as f32));
+    }
+    out
+}
+
+/// One-hot rows of class numbers; `classes` itself is the null class: [B] to [B, classes + 1].
+pub fn class_features(class: &[u16], classes: usize) -> Vec<f32> {
+    let mut out = vec![0.0; class.len() * (classes + 1)];
+    for (row, c) in out.chunks_exact_mut(classes + 1).zip(class) {
+        row[usize::from(*c).min(classes)] = 1.0;
+    }
+    out
+}
+
+/// A network: shape and parameters. `guided` ones take w as an input.
+#[derive(Clone)]
+pub struct UNet {
+    pub arch: Arch,
+    pub params: Params,
+}
+
+/// What a network is asked: `z` in space-to-depth form [B, H/p, W/p, p*p*C] and one angle, class and, for
+/// networks that take it, w for every picture.
+pub struct Query<'a> {
+    pub z: &'a Tensor,
+    pub phi: &'a [f32],
+    pub class: &'a [u16],
+    pub w: Option<&'a [f32]>,
+}
+
+impl UNet {
+    /// Seeded initial parameters: He-scaled convolutions, the last one of every residual branch zero.
+    pub fn init(arch: &Arch, seed: u64, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+        let mut init = Init { seed, device, tensors: BTreeMap::new() };
+        let e = arch.embed;
+        let conv = |init: &mut Init, name: &str, cout: usize, k: usize, cin: usize, gain: f32| -> Result<()> {
+            let std = gain / ((k * k * cin) as f32).sqrt();
+            init.normal(&format!("{name}.weight"), &[cout, k, k, cin], std)?;
+            init.constant(&format!("{name}.bias"), &[cout], 0.0)
+        };
+        let norm = |init: &mut Init, name: &str, c: usize| -> Result<()> {
+            init.constant(&format!("{name}.scale"), &[c], 1.0)?;
+            init.constant(&format!("{name}.shift"), &[c], 0.0)
+        };
+        let lowest = arch.widths.len() - 1;
+        conv(&mut init, "conv_in", arch.widths[0], 3, arch.patch_channels(), 1.0)?;
+        for stage in arch.stages() {
+            match stage {
+                Stage::Block { name, level, .. } => {
+                    let c = arch.widths[level];
+                    norm(&mut init, &format!("{name}.norm1"), c)?;
+                    conv(&mut init, &format!("{name}.conv1"), c, 3, c, 1.5)?;
+                    norm(&mut init, &format!("{name}.norm2"), c)?;
+                    conv(&mut init, &format!("{name}.conv2"), c, 3, c, 0.0)?;
+                }
+                Stage::Attention => {
+                    let c = arch.widths[lowest];
+                    norm(&mut init, "attn.norm", c)?;
+                    conv(&mut init, "attn.qkv", 3 * c, 1, c, 1.0)?;
+                    conv(&mut init, "attn.proj", c, 1, c, 0.0)?;
+                }
+                Stage::Down { level } => {
+                    conv(&mut init, &format!("down.{level}"), arch.widths[level + 1], 1, arch.widths[level], 1.0)?;
+                }
+                Stage::Up { level } => {
+                    conv(&mut init, &format!("up.{level}"), arch.widths[level], 1, arch.widths[level + 1], 1.0)?;
+                }
+            }
+        }
+        norm(&mut init, "norm_out", arch.widths[0])?;
+        conv(&mut init, "conv_out", arch.patch_channels(), 3, arch.widths[0], 0.0)?;
+        let root = |n: usize| 1.0 / (n as f32).sqrt();
+        init.normal("embed.time.weight", &[e, TIME_FEATURES], root(TIME_FEATURES / 2))?;
+        init.constant("embed.time.bias", &[e], 0.0)?;
+        init.normal("embed.class", &[arch.classes + 1, e], 1.0)?;
+        init.normal("embed.hidden.weight", &[e, e], 1.5 * root(e))?;
+        init.constant("embed.hidden.bias", &[e], 0.0)?;
+        init.normal("embed.film.weight", &[arch.film_len(), e], 0.3 * root(e))?;
+        init.constant("embed.film.bias", &[arch.film_len()], 0.0)?;
+        Ok(init.tensors)
+    }
+
+    /// Adds the input w to a network without it, with zero weights: the network computes what it did.
+    pub fn add_guidance_input(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = self.params.tensors().clone();
+        let like = self.params.get("embed.time.weight")?;
+        let zero = Tensor::zeros((self.arch.embed, GUIDANCE_FEATURES), like.dtype(), like.device())?;
+        tensors.entry("embed.guidance".into()).or_insert(zero);
+        Ok(tensors)
+    }
+
+    /// Whether the network takes w as an input.
+    pub fn guided(&self) -> bool {
+        self.params.tensors().contains_key("embed.guidance")
+    }
+
+    /// Film vectors [B, film_len].
+    fn film(&self, q: &Query) -> Result<Tensor> {
+        let p = |name: &str| self.params.get(name);
+        let (n, device) = (q.phi.len(), q.z.device());
+        let upload = |v: Vec<f32>, width: usize| Tensor::from_vec(v, (n, width), device);
+        let time = upload(time_features(q.phi), TIME_FEATURES)?;
+        let class = upload(class_features(q.class, self.arch.classes), self.arch.classes + 1)?;
+        let mut e = (time.matmul(&p("embed.time.weight")?.t()?)?.broadcast_add(p("embed.time.bias")?)?
+            + class.matmul(p("embed.class")?)?)?;
+        match (q.w, self.guided()) {
+            (Some(w), true) => {
+                let w = upload(guidance_features(w), GUIDANCE_FEATURES)?;
+                e = (e + w.matmul(&p("embed.guidance")?.t()?)?)?;
+            }
+            (None, false) => {}
+            (Some(_), false) => candle_core::bail!("this network has no input w"),
+            (None, true) => candle_core::bail!("this network needs w"),
+        }
+        let e = silu(&e)?.matmul(&p("embed.hidden.weight")?.t()?)?.broadcast_add(p("embed.hidden.bias")?)?;
+        silu(&e)?.matmul(&p("embed.film.weight")?.t()?)?.broadcast_add(p("embed.film.bias")?)
+    }
+
+    /// Predicts v [B, H/p, W/p, p*p*C].
+    pub fn forward(&self, q: &Query) -> Result<Tensor> {
+        let p = |name: String| self.params.get(&name);
+        let film = self.film(q)?;
+        let n = q.phi.len();
+        let rows = |t: &Tensor| t.unsqueeze(0)?.broadcast_as((n, t.elem_count()))?.contiguous();
+        let conv = |name: &str, x: &Tensor| ops::conv(x, p(format!("{name}.weight"))?, p(format!("{name}.bias"))?);
+        let mut x = conv("conv_in", q.z)?;
+        let mut streams = Vec::new();
+        for stage in self.arch.stages() {
+            match stage {
+                Stage::Block { name, level, film: at } => {
+                    let c = self.arch.widths[level];
+                    let (s1, t1) = (p(format!("{name}.norm1.scale"))?, p(format!("{name}.norm1.shift"))?);
+                    let (s2, t2) = (p(format!("{name}.norm2.scale"))?, p(format!("{name}.norm2.shift"))?);
+                    let scale = (film.narrow(1, at, c)? + 1.0)?;
+                    let shift = film.narrow(1, at + c, c)?;
+                    let affine = [
+                        &rows(s1)?,
+                        &rows(t1)?,
+                        &scale.broadcast_mul(s2)?,
+                        &(scale.broadcast_mul(t2)? + shift)?,
+                    ];
+                    let w = |s: &str| p(format!("{name}.{s}"));
+                    let weights = [w("conv1.weight")?, w("conv1.bias")?, w("conv2.weight")?, w("conv2.bias")?];
+                    x = ops::res_block(&x, affine, weights)?;
+                }
+                Stage::Attention => {
+                    let (scale, shift) = (p("attn.norm.scale".into())?, p("attn.norm.shift".into())?);
+                    let y = ops::norm_act(&x, &rows(scale)?, &rows(shift)?, false)?;
+                    let y = attention(&conv("attn.qkv", &y)?, self.arch.attention_heads)?;
+                    x = (x + conv("attn.proj", &y)?)?;
+                }
+                Stage::Down { level } => {
+                    let down = conv(&format!("down.{level}"), &ops::avg_pool2(&x)?)?;
+                    streams.push(std::mem::replace(&mut x, down));
+                }
+                Stage::Up { level } => {
+                    let up = ops::upsample2(&conv(&format!("up.{level}"), &x)?)?;
+                    x = (streams.pop().expect("a level to come back to") + up)?;
+                }
+            }
+        }
+        let (scale, shift) = (p("norm_out.scale".into())?, p("norm_out.shift".into())?);
+        conv("conv_out", &ops::norm_act(&x, &rows(scale)?, &rows(shift)?, true)?)
+    }
+}
+
+fn silu(x: &Tensor) -> Result<Tensor> {
+    x.silu()
+}
+
+/// Softmax attention: qkv [B, H, W, 3C], ordered q, k, v, each heads x (C / heads) -> [B, H, W, C].
+fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    let (n, h, w, c3) = qkv.dims4()?;
+    let (c, t) = (c3 / 3, h * w);
+    let part = |i: usize| {
+        qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous()
+    };
+    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+    let scores = (q.matmul(&k.t()?.contiguous()?)? / ((c / heads) as f64).sqrt())?;
+    let e = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
+    let p = e.broadcast_div(&e.sum_keepdim(3)?)?;
+    p.matmul(&v)?.transpose(1, 2)?.reshape((n, h, w, c))
+}

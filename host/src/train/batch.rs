@@ -1,0 +1,93 @@
+//! Seeded batches of a data set.
+
+use crate::data::Dataset;
+use crate::diffusion::{space_to_depth, to_signed};
+use crate::nn::Arch;
+use crate::noise::{Purpose, Stream};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+/// Pictures with their noise, in space-to-depth form [B, H/p, W/p, p*p*C], and random numbers for the objective.
+pub struct Batch {
+    /// Pictures in [-1, 1].
+    pub x: Tensor,
+    /// Standard normal noise.
+    pub eps: Tensor,
+    pub class: Vec<u16>,
+    /// Uniform in [0, 1), spread evenly over the batch: one in each B-th part.
+    pub t: Vec<f32>,
+    /// Two more uniform numbers per picture.
+    pub u: Vec<[f32; 2]>,
+}
+
+/// Endless batches: shuffled passes over a data set, fresh noise every time, all a function of (seed, step).
+pub struct Batches<'a> {
+    data: &'a Dataset,
+    arch: &'a Arch,
+    seed: u64,
+    size: usize,
+    device: &'a Device,
+    pass: Option<u64>,
+    order: Vec<u32>,
+}
+
+impl<'a> Batches<'a> {
+    pub fn new(data: &'a Dataset, arch: &'a Arch, seed: u64, size: usize, device: &'a Device) -> Batches<'a> {
+        Batches { data, arch, seed, size, device, pass: None, order: Vec::new() }
+    }
+
+    /// Index of picture `position` of the endless sequence.
+    fn index(&mut self, position: u64) -> usize {
+        let n = self.data.len() as u64;
+        let pass = position / n;
+        if self.pass != Some(pass) {
+            self.order = (0..n as u32).collect();
+            let random = Stream::new(self.seed, Purpose::Shuffle, pass as u32, 0);
+            for i in (1..n).rev() {
+                // Fisher-Yates; the bias of the modulus is below 2^-44.
+                self.order.swap(i as usize, (random.u64(i as u32) % (i + 1)) as usize);
+            }
+            self.pass = Some(pass);
+        }
+        self.order[(position % n) as usize] as usize
+    }
+
+    /// The batch of training step `step`, in `parts` nearly equal parts. The split does not change the pictures.
+    pub fn get(&mut self, step: u64, parts: usize) -> Result<Vec<Batch>> {
+        let (n, len) = (self.size, self.arch.picture_len());
+        let picks: Vec<usize> = (0..n).map(|i| self.index(step * n as u64 + i as u64)).collect();
+        let (mut x, mut eps) = (vec![0.0; n * len], vec![0.0; n * len]);
+        x.par_chunks_mut(len).zip(eps.par_chunks_mut(len)).zip(&picks).enumerate().for_each_init(
+            || vec![0.0; len],
+            |buffer, (i, ((x, eps), pick))| {
+                for (b, v) in buffer.iter_mut().zip(self.data.picture(*pick)) {
+                    *b = to_signed(*v);
+                }
+                space_to_depth(self.arch, buffer, x);
+                Stream::new(self.seed, Purpose::TrainNoise, step as u32, i as u32).normals(eps);
+            },
+        );
+        let scalars = Stream::new(self.seed, Purpose::TrainScalars, step as u32, 0);
+        let (mut t, mut u) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for i in 0..n {
+            let [a, b, c, _] = scalars.uniforms(i as u32);
+            t.push((i as f32 + a) / n as f32);
+            u.push([b, c]);
+        }
+        let (h, w) = self.arch.level_size(0);
+        let part = |from: usize, to: usize| -> Result<Batch> {
+            let shape = (to - from, h, w, self.arch.patch_channels());
+            let tensor = |v: &[f32]| Tensor::from_slice(&v[from * len..to * len], shape, self.device);
+            Ok(Batch {
+                x: tensor(&x)?,
+                eps: tensor(&eps)?,
+                class: picks[from..to].iter().map(|i| self.data.labels[*i]).collect(),
+                t: t[from..to].to_vec(),
+                u: u[from..to].to_vec(),
+            })
+        };
+        let parts = parts.min(n);
+        (0..parts).map(|i| part(i * n / parts, (i + 1) * n / parts)).collect()
+    }
+}

@@ -1,0 +1,112 @@
+//! What a network learns in a phase: batch in, inputs and target v out.
+
+use super::batch::Batch;
+use crate::diffusion::{guided_v, mix, rotate};
+use crate::nn::{MAX_GUIDANCE, UNet};
+use anyhow::Result;
+use candle_core::Tensor;
+use std::f64::consts::FRAC_PI_2;
+
+/// Inputs of a network and the v that it should give.
+pub struct Targets {
+    pub z: Tensor,
+    pub phi: Vec<f32>,
+    pub class: Vec<u16>,
+    /// None for a network without the input w.
+    pub w: Option<Vec<f32>>,
+    pub v: Tensor,
+}
+
+/// A phase's learning task. The loss is the mean of (v - target)^2.
+pub trait Objective: Sync {
+    fn targets(&self, batch: &Batch) -> Result<Targets>;
+}
+
+fn cosines(phi: &[f32]) -> Vec<f32> {
+    phi.iter().map(|p| p.cos()).collect()
+}
+
+fn sines(phi: &[f32]) -> Vec<f32> {
+    phi.iter().map(|p| p.sin()).collect()
+}
+
+fn noised(batch: &Batch, phi: &[f32]) -> candle_core::Result<Tensor> {
+    mix(&cosines(phi), &batch.x, &sines(phi), &batch.eps)
+}
+
+/// w ~ U[0, 4], as Meng et al. draw it for pixel models.
+fn strengths(batch: &Batch) -> Vec<f32> {
+    batch.u.iter().map(|u| u[0] * MAX_GUIDANCE as f32).collect()
+}
+
+/// v-prediction with class dropout: t ~ U[0, 1], v = cos(phi) eps - sin(phi) x.
+pub struct Teacher {
+    pub classes: usize,
+    /// Share of pictures whose class is replaced by the null class.
+    pub dropout: f32,
+}
+
+impl Objective for Teacher {
+    fn targets(&self, batch: &Batch) -> Result<Targets> {
+        let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
+        let minus: Vec<f32> = sines(&phi).iter().map(|s| -s).collect();
+        let null = self.classes as u16;
+        let class = batch.class.iter().zip(&batch.u).map(|(c, u)| if u[0] < self.dropout { null } else { *c });
+        Ok(Targets {
+            z: noised(batch, &phi)?,
+            v: mix(&cosines(&phi), &batch.eps, &minus, &batch.x)?,
+            class: class.collect(),
+            w: None,
+            phi,
+        })
+    }
+}
+
+/// Stage 1 of Meng et al.: one network with w as an input learns (1 + w) T(z, c) - w T(z, null).
+pub struct Guidance {
+    pub teacher: UNet,
+}
+
+impl Objective for Guidance {
+    fn targets(&self, batch: &Batch) -> Result<Targets> {
+        let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
+        let (z, w) = (noised(batch, &phi)?, strengths(batch));
+        let v = guided_v(&self.teacher, &z, &phi, &batch.class, &w)?;
+        Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), phi })
+    }
+}
+
+/// Stage 2: one step of the student equals two of its teacher, at t = i / steps (progressive distillation with w as
+/// an input, Salimans & Ho 2022, Meng et al. 2023).
+pub struct Halving {
+    pub teacher: UNet,
+    /// Steps of the student.
+    pub steps: usize,
+}
+
+impl Objective for Halving {
+    fn targets(&self, batch: &Batch) -> Result<Targets> {
+        let n = self.steps as f32;
+        // t is spread evenly over [0, 1): so are i = 1..=steps, however few they are.
+        let phi: Vec<f32> = batch.t.iter().map(|t| ((t * n).floor() + 1.0).min(n) / n * FRAC_PI_2 as f32).collect();
+        let (z, w) = (noised(batch, &phi)?, strengths(batch));
+        let v = halving_target(self.steps, &z, &phi, |z, phi| guided_v(&self.teacher, z, phi, &batch.class, &w))?;
+        Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), phi })
+    }
+}
+
+/// The v whose one rotation by d = pi/(2 steps) lands where two rotations by h = d/2 along `teacher` do:
+/// v~ = (v1 + v2/cos(h) - tan(h) z) / 2, z at the angles `phi`.
+pub fn halving_target(
+    steps: usize,
+    z: &Tensor,
+    phi: &[f32],
+    teacher: impl Fn(&Tensor, &[f32]) -> candle_core::Result<Tensor>,
+) -> candle_core::Result<Tensor> {
+    let h = FRAC_PI_2 / steps as f64 / 2.0;
+    let v1 = teacher(z, phi)?;
+    let middle = rotate(z, &v1, &vec![h as f32; phi.len()])?;
+    let after: Vec<f32> = phi.iter().map(|p| p - h as f32).collect();
+    let v2 = teacher(&middle, &after)?;
+    ((v1 + (v2 / h.cos())?)? - (z * h.tan())?)? * 0.5
+}
