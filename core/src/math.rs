@@ -173,12 +173,6 @@ pub fn inv_std(n: u32, sum: i32, squares: u64, eps: f32) -> f32 {
     nf * exp2i((shift / 2) as i32) / root as f32
 }
 
-/// Half a turn of sign: pi/2 times `x`; the angle unit of the guidance embedding.
-#[inline]
-pub fn quarter_turns(x: f32) -> f32 {
-    FRAC_PI_2 * x
-}
-
 // The split of ln 2 used above must add up to it.
 const _: () = assert!(0.693_115_234_375 + 3.194_618_3e-5 == LN_2);
 

@@ -57,7 +57,7 @@ impl Geometry {
     }
 
     /// z <- factor * picture, bytes 0 to 255 standing for -1 to 1.
-    pub fn from_bytes(&self, picture: &[u8], factor: f32, z: &mut [f32]) {
+    pub fn load(&self, picture: &[u8], factor: f32, z: &mut [f32]) {
         self.for_each(|element, place| {
             if let (Some(&byte), Some(z)) = (picture.get(element), z.get_mut(place)) {
                 *z = (f32::from(byte) / 127.5 - 1.0) * factor;
@@ -66,7 +66,7 @@ impl Geometry {
     }
 
     /// Bytes of z: clamp(floor((z + 1) * 127.5 + 0.5)) to 0 ..= 255.
-    pub fn to_bytes(&self, z: &[f32], picture: &mut [u8]) {
+    pub fn store(&self, z: &[f32], picture: &mut [u8]) {
         self.for_each(|element, place| {
             if let (Some(&z), Some(byte)) = (z.get(place), picture.get_mut(element)) {
                 // The cast truncates, which is floor for what is not negative, and saturates; NaN gives 0.
@@ -98,9 +98,9 @@ mod tests {
     fn bytes_survive_the_way_there_and_back() {
         let picture: Vec<u8> = (0..72).map(|i| (i * 255 / 71) as u8).collect();
         let (mut z, mut back) = (vec![0.0; 72], vec![0; 72]);
-        RGB.from_bytes(&picture, 1.0, &mut z);
+        RGB.load(&picture, 1.0, &mut z);
         assert!(z.iter().all(|z| (-1.0..=1.0).contains(z)));
-        RGB.to_bytes(&z, &mut back);
+        RGB.store(&z, &mut back);
         assert_eq!(picture, back);
     }
 
@@ -108,9 +108,9 @@ mod tests {
     fn bytes_saturate() {
         let g = Geometry { height: 1, width: 5, channels: 1, patch: 1 };
         let mut out = [9; 5];
-        g.to_bytes(&[-2.0, 2.0, f32::NAN, -1.0, 1.0], &mut out);
+        g.store(&[-2.0, 2.0, f32::NAN, -1.0, 1.0], &mut out);
         assert_eq!(out, [0, 255, 0, 0, 255]);
-        g.to_bytes(&[f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.997, -0.995], &mut out);
+        g.store(&[f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.997, -0.995], &mut out);
         assert_eq!(out, [255, 0, 128, 0, 1]);
     }
 
