@@ -10,4 +10,5 @@ pub mod nn;
 pub mod noise;
 pub mod picture;
 pub mod progress;
+pub mod quant;
 pub mod train;

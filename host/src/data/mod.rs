@@ -1,10 +1,13 @@
 //! Labelled pictures: [`open`] looks at what lies at a path and reads it into a [`Dataset`].
 //!
 //! Three forms are read: a folder of IDX files as MNIST publishes them ([`idx`]), a folder with one sub-folder of
-//! PNG files a class, and an `.npz` of guided-diffusion's form. A `classes.txt` beside the data (one name a line)
-//! names the classes of any of them.
+//! PNG files a class ([`png_folder`]), and an `.npz` of guided-diffusion's form or a folder with `train.npz` and
+//! `test.npz` ([`npz`]). A `classes.txt` beside the data (one name a line) names the classes of any of them.
 
 pub mod idx;
+pub mod npz;
+pub mod png_folder;
+pub mod subset;
 
 use std::path::Path;
 
@@ -99,10 +102,31 @@ pub fn open(path: &Path, split: Split) -> Result<Dataset> {
     if !path.exists() {
         bail!("{}: there is nothing there; name a data folder or an .npz file", path.display());
     }
-    if path.is_dir() && idx::is_idx_folder(path) {
-        return idx::open(path, split);
+    if !path.is_dir() {
+        return match (npz::is_npz(path), split) {
+            (true, Split::Train) => npz::open(path),
+            (true, Split::Test) => bail!(
+                "{}: has no test split, as an .npz holds one; name a folder with train.npz and test.npz",
+                path.display()
+            ),
+            (false, _) => bail!("{}: is neither a folder nor an .npz file; name the folder that holds the data", path.display()),
+        };
     }
-    bail!("{}: holds no pictures in a form that is known; wanted are IDX files, class folders of PNG files, or an .npz file", path.display());
+    let npz_path = |split: Split| path.join(format!("{}.npz", split.name()));
+    if idx::is_idx_folder(path) {
+        idx::open(path, split)
+    } else if npz_path(split).is_file() {
+        npz::open(&npz_path(split))
+    } else if npz_path(Split::Train).is_file() || npz_path(Split::Test).is_file() {
+        bail!("{}: has no {} split; put it there as {1}.npz or name another folder", path.display(), split.name())
+    } else if png_folder::is_png_folder(path) {
+        png_folder::open(path, split)
+    } else {
+        bail!(
+            "{}: holds no pictures in a form that is known; wanted are IDX files, class folders of PNG files, or an .npz",
+            path.display()
+        )
+    }
 }
 
 /// Checks the size of pictures that a header promises. `name` says where, in messages.

@@ -8,6 +8,9 @@ mod optim;
 mod params;
 mod unet;
 
+#[cfg(test)]
+mod tests;
+
 pub use checkpoint::{Checkpoint, Kind, read_tensors, write_tensors};
 pub use kernels::{Engine, Precision};
 pub use optim::{AdamW, AdamWOptions};

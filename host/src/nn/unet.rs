@@ -289,12 +289,30 @@ impl UNet {
 
     /// Predicts v [B, H/p, W/p, p*p*C].
     pub fn forward(&self, q: &Query) -> Result<Tensor> {
+        self.evaluate(q, None)
+    }
+
+    /// Predicts v, operation by operation; `see` is shown every operation's output under its name: those of the
+    /// parameters, `down.L.pool`, `up.L.add` and `attn.mix` for what has none. A residual convolution's output is the
+    /// stream after the addition.
+    pub fn forward_observed(&self, q: &Query, see: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<Tensor> {
+        self.evaluate(q, Some(see))
+    }
+
+    fn evaluate(&self, q: &Query, mut see: Option<&mut dyn FnMut(&str, &Tensor) -> Result<()>>) -> Result<Tensor> {
+        let observed = see.is_some();
+        let mut show = |name: &str, t: Tensor| -> Result<Tensor> {
+            if let Some(see) = &mut see {
+                see(name, &t)?;
+            }
+            Ok(t)
+        };
         let p = |name: String| self.params.get(&name);
         let film = self.film(q)?;
         let n = q.phi.len();
         let rows = |t: &Tensor| t.unsqueeze(0)?.broadcast_as((n, t.elem_count()))?.contiguous();
         let conv = |name: &str, x: &Tensor| ops::conv(x, p(format!("{name}.weight"))?, p(format!("{name}.bias"))?);
-        let mut x = conv("conv_in", q.z)?;
+        let mut x = show("conv_in", conv("conv_in", q.z)?)?;
         let mut streams = Vec::new();
         for stage in self.arch.stages() {
             match stage {
@@ -312,26 +330,39 @@ impl UNet {
                     ];
                     let w = |s: &str| p(format!("{name}.{s}"));
                     let weights = [w("conv1.weight")?, w("conv1.bias")?, w("conv2.weight")?, w("conv2.bias")?];
-                    x = ops::res_block(&x, affine, weights)?;
+                    x = if observed {
+                        let n1 = show(&format!("{name}.norm1"), ops::norm_act(&x, affine[0], affine[1], true)?)?;
+                        let t = show(&format!("{name}.conv1"), ops::conv(&n1, weights[0], weights[1])?)?;
+                        let n2 = show(&format!("{name}.norm2"), ops::norm_act(&t, affine[2], affine[3], true)?)?;
+                        show(&format!("{name}.conv2"), (ops::conv(&n2, weights[2], weights[3])? + x)?)?
+                    } else {
+                        ops::res_block(&x, affine, weights)?
+                    };
                 }
                 Stage::Attention => {
                     let (scale, shift) = (p("attn.norm.scale".into())?, p("attn.norm.shift".into())?);
-                    let y = ops::norm_act(&x, &rows(scale)?, &rows(shift)?, false)?;
-                    let y = attention(&conv("attn.qkv", &y)?, self.arch.attention_heads)?;
-                    x = (x + conv("attn.proj", &y)?)?;
+                    let y = show("attn.norm", ops::norm_act(&x, &rows(scale)?, &rows(shift)?, false)?)?;
+                    let y = show("attn.qkv", conv("attn.qkv", &y)?)?;
+                    let y = show("attn.mix", attention(&y, self.arch.attention_heads)?)?;
+                    x = show("attn.proj", (x + conv("attn.proj", &y)?)?)?;
                 }
                 Stage::Down { level } => {
-                    let down = conv(&format!("down.{level}"), &ops::avg_pool2(&x)?)?;
+                    let pooled = show(&format!("down.{level}.pool"), ops::avg_pool2(&x)?)?;
+                    let name = format!("down.{level}");
+                    let down = show(&name, conv(&name, &pooled)?)?;
                     streams.push(std::mem::replace(&mut x, down));
                 }
                 Stage::Up { level } => {
-                    let up = ops::upsample2(&conv(&format!("up.{level}"), &x)?)?;
-                    x = (streams.pop().expect("a level to come back to") + up)?;
+                    let name = format!("up.{level}");
+                    let up = ops::upsample2(&show(&name, conv(&name, &x)?)?)?;
+                    let stream = streams.pop().expect("a level to come back to");
+                    x = show(&format!("{name}.add"), (stream + up)?)?;
                 }
             }
         }
         let (scale, shift) = (p("norm_out.scale".into())?, p("norm_out.shift".into())?);
-        conv("conv_out", &ops::norm_act(&x, &rows(scale)?, &rows(shift)?, true)?)
+        let y = show("norm_out", ops::norm_act(&x, &rows(scale)?, &rows(shift)?, true)?)?;
+        conv("conv_out", &y)
     }
 }
 

@@ -14,10 +14,19 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A running phase saves its state this often.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
-/// Pictures between two lines of statistics.
+/// A running phase saves its state this often, at a line of statistics; FEWSTEP_SAVE_SECONDS changes it.
+const SAVE_SECONDS: u64 = 60;
+/// Pictures between two lines of statistics, at most.
 const LOG_EVERY: u64 = 12_800;
+/// Lines of statistics in a phase, at least.
+const LOG_LINES: u64 = 20;
+
+fn save_interval() -> Result<Duration> {
+    match std::env::var("FEWSTEP_SAVE_SECONDS") {
+        Ok(s) => Ok(Duration::from_secs(s.parse().context("FEWSTEP_SAVE_SECONDS must be a number of seconds")?)),
+        Err(_) => Ok(Duration::from_secs(SAVE_SECONDS)),
+    }
+}
 
 /// Length and learning rate of a phase: constant, then linear to 0 (tied to pictures, never to the clock).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,7 +122,8 @@ impl Phase<'_> {
         let mut progress = Progress::new(self.name, total * batch_size, "pictures");
         progress.start_at(start * batch_size);
         let (mut saved, mut clock) = (Instant::now(), Instant::now());
-        let log_steps = (LOG_EVERY / batch_size).max(1);
+        let log_steps = (LOG_EVERY / batch_size).min(total / LOG_LINES).max(1);
+        let save_every = save_interval()?;
         // Losses stay on the device until they are reported.
         let mut losses: Vec<Tensor> = Vec::new();
         let mut log_window = 0;
@@ -139,7 +149,7 @@ impl Phase<'_> {
                 self.run.log(&Stats { phase: self.name, pictures, loss: mean, grad_norm, lr, seconds })?;
                 progress.set(pictures, &format!("loss {mean:.4}"));
                 // State is saved where the sum of losses is empty, so that resumed statistics are the same too.
-                if saved.elapsed() >= SAVE_EVERY && done < total {
+                if saved.elapsed() >= save_every && done < total {
                     self.save(&net, &optimizer, seconds)?;
                     saved = Instant::now();
                 }

@@ -1,0 +1,144 @@
+//! The custom ops against compositions of candle's own ops, values and gradients.
+
+use super::kernels::{ConvShape, Engine, NormAct, NormScratch, Scratch};
+use super::{native, ops};
+use crate::noise::{Purpose, Stream};
+use candle_core::{Device, Result, Tensor, Var};
+
+fn normal(seed: u64, shape: &[usize], scale: f32) -> Var {
+    let mut v = vec![0.0; shape.iter().product()];
+    Stream::new(seed, Purpose::Init, 0, 0).normals(&mut v);
+    v.iter_mut().for_each(|v| *v *= scale);
+    Var::from_tensor(&Tensor::from_vec(v, shape, &Device::Cpu).unwrap()).unwrap()
+}
+
+/// Largest difference relative to the larger tensor's root mean square.
+fn difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.dims(), b.dims());
+    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (a, b) = (flat(a), flat(b));
+    let rms = (b.iter().map(|v| v * v).sum::<f32>() / b.len() as f32).sqrt().max(1e-6);
+    a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / rms
+}
+
+/// Values and gradients of two functions of the same variables, under a random linear loss.
+fn compare(vars: &[Var], f: impl Fn(&[&Tensor]) -> Result<Tensor>, g: impl Fn(&[&Tensor]) -> Result<Tensor>, tolerance: f32) {
+    let args: Vec<&Tensor> = vars.iter().map(|v| v.as_tensor()).collect();
+    let (a, b) = (f(&args).unwrap(), g(&args).unwrap());
+    let d = difference(&a, &b);
+    assert!(d < tolerance, "values differ by {d}");
+    let weights = normal(99, a.dims(), 1.0);
+    let grads = |y: &Tensor| y.mul(weights.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+    let (ga, gb) = (grads(&a), grads(&b));
+    for (i, v) in vars.iter().enumerate() {
+        let d = difference(ga.get(v).unwrap(), gb.get(v).unwrap());
+        assert!(d < tolerance, "gradients of argument {i} differ by {d}");
+    }
+}
+
+/// bf16 keeps 8 bits: single products are off by 1/256, sums over hundreds of them by a few percent of their size.
+fn tolerance() -> f32 {
+    if Engine::current() == Engine::Amx { 0.06 } else { 1e-4 }
+}
+
+#[test]
+fn convolution_and_its_gradients_match_candle() {
+    for (h, w, cin, cout, kernel) in
+        [(14, 14, 32, 32, 3), (7, 7, 64, 64, 3), (14, 14, 4, 32, 3), (14, 14, 32, 4, 3), (7, 7, 64, 192, 1), (5, 3, 8, 40, 3), (1, 1, 72, 8, 3), (2, 9, 40, 24, 1)]
+    {
+        let vars = [normal(1, &[3, h, w, cin], 1.0), normal(2, &[cout, kernel, kernel, cin], 0.1), normal(3, &[cout], 1.0)];
+        compare(&vars, |a| ops::conv(a[0], a[1], a[2]), |a| native::conv(a[0], a[1], a[2]), tolerance());
+    }
+}
+
+#[test]
+fn norm_act_and_its_gradients_match_candle() {
+    for (h, w, c) in [(14, 14, 32), (7, 7, 64), (3, 5, 8), (2, 2, 24)] {
+        for silu in [true, false] {
+            let vars = [normal(1, &[2, h, w, c], 3.0), normal(2, &[2, c], 1.0), normal(3, &[2, c], 1.0)];
+            compare(&vars, |a| ops::norm_act(a[0], a[1], a[2], silu), |a| native::norm_act(a[0], a[1], a[2], silu), 2e-4);
+        }
+    }
+}
+
+#[test]
+fn residual_block_and_its_gradients_match_candle() {
+    for (h, w, c) in [(14, 14, 32), (7, 7, 64), (5, 4, 8)] {
+        let k = [3, 3];
+        let shape = |cout, cin| [cout, k[0], k[1], cin];
+        let vars = [
+            normal(1, &[3, h, w, c], 1.0),
+            normal(2, &[3, c], 1.0), normal(3, &[3, c], 1.0), normal(4, &[3, c], 1.0), normal(5, &[3, c], 1.0),
+            normal(6, &shape(c, c), 0.1), normal(7, &[c], 1.0), normal(8, &shape(c, c), 0.1), normal(9, &[c], 1.0),
+        ];
+        compare(
+            &vars,
+            |a| ops::res_block(a[0], [a[1], a[2], a[3], a[4]], [a[5], a[6], a[7], a[8]]),
+            |a| native::res_block(a[0], [a[1], a[2], a[3], a[4]], [a[5], a[6], a[7], a[8]]),
+            if Engine::current() == Engine::Amx { 0.15 } else { 5e-4 },
+        );
+    }
+}
+
+#[test]
+fn pooling_and_doubling_and_their_gradients_match_candle() {
+    let x = [normal(1, &[2, 6, 4, 8], 1.0)];
+    compare(&x, |a| ops::avg_pool2(a[0]), |a| native::avg_pool2(a[0]), 1e-5);
+    compare(&x, |a| ops::upsample2(a[0]), |a| native::upsample2(a[0]), 1e-5);
+}
+
+/// Both engines against sums in f64, at sizes around the tiles' edges.
+#[test]
+fn engines_match_sums_in_double_precision() {
+    let mut engines = vec![(Engine::Portable, 1e-5)];
+    if Engine::current() == Engine::Amx {
+        engines.push((Engine::Amx, 0.03));
+    }
+    for (engine, tolerance) in engines {
+        for (h, w, cin, cout, kernel) in [(14, 14, 32, 32, 3), (7, 7, 33, 31, 3), (3, 17, 1, 65, 3), (4, 4, 96, 16, 1), (1, 31, 8, 8, 3)] {
+            let s = ConvShape { h, w, cin, cout, kernel };
+            let value = |seed, n: usize| {
+                let mut v = vec![0.0; n];
+                Stream::new(seed, Purpose::Init, 0, 0).normals(&mut v);
+                v
+            };
+            let (x, wt, g) = (value(1, s.input_len()), value(2, s.weights_len()), value(3, s.output_len()));
+            let (mut y, mut dw, mut sum) = (vec![0.0; s.output_len()], vec![0.0; s.weights_len()], s.gradient(engine));
+            let mut m = Scratch::default();
+            s.forward(&s.pack(engine, &wt), &x, &mut y, &mut m);
+            s.add_gradient(&x, &g, &mut sum, &mut m);
+            s.finish_gradient(&sum, &mut dw);
+            let (mut y64, mut dw64) = (vec![0f64; y.len()], vec![0f64; dw.len()]);
+            let pad = kernel / 2;
+            for yy in 0..h { for xx in 0..w { for ky in 0..kernel { for kx in 0..kernel {
+                let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else { continue };
+                if sy >= h || sx >= w { continue }
+                for o in 0..cout { for i in 0..cin {
+                    let (a, b, c) = ((yy * w + xx) * cout + o, (sy * w + sx) * cin + i, ((o * kernel + ky) * kernel + kx) * cin + i);
+                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
+                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
+                }}
+            }}}}
+            for (got, want, terms) in [(&y, &y64, s.taps_len()), (&dw, &dw64, h * w)] {
+                let scale = (terms as f64).sqrt();
+                for (g, w) in got.iter().zip(want) {
+                    assert!((f64::from(*g) - w).abs() < tolerance * scale + 1e-9, "{engine:?} {s:?}: {g} against {w}");
+                }
+            }
+        }
+    }
+}
+
+/// A result for one picture does not depend on its neighbours in the batch.
+#[test]
+fn pictures_of_a_batch_are_independent() {
+    let k = NormAct { positions: 6, channels: 16, silu: true };
+    let x = normal(5, &[1, 6, 16], 1.0).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (mut a, mut b, mut m) = (vec![0.0; 96], vec![0.0; 96], NormScratch::default());
+    k.forward(&x, &[1.0; 16], &[0.0; 16], &mut a, &mut m);
+    k.forward(&a.clone(), &[2.0; 16], &[1.0; 16], &mut b, &mut m);
+    let mut again = vec![0.0; 96];
+    k.forward(&x, &[1.0; 16], &[0.0; 16], &mut again, &mut m);
+    assert_eq!(a, again);
+    assert!(b.iter().all(|v| v.is_finite()));
+}
