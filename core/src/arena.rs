@@ -1,15 +1,21 @@
 //! The caller's memory: aligned storage, and disjoint typed views into it.
 
+use bytemuck::{AnyBitPattern, NoUninit};
+
 use crate::error::ArenaError;
+use crate::format::BufferRepr;
 
 /// Alignment in bytes that student images and arenas need in memory.
 pub const IMAGE_ALIGN: usize = 16;
 
 /// Puts a value at a multiple of 16 bytes, for student images linked into a program:
 ///
-/// ```ignore
-/// static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!("student.fsw"));
-/// let model = Model::parse(&IMAGE.0)?;
+/// ```
+/// use fewstep_core::Aligned;
+///
+/// // In a program: &Aligned(*include_bytes!("student.fsw")).
+/// static IMAGE: &Aligned<[u8]> = &Aligned(*b"fewstep");
+/// assert_eq!(IMAGE.0.as_ptr() as usize % 16, 0);
 /// ```
 #[repr(C, align(16))]
 #[derive(Clone, Copy, Debug)]
@@ -45,4 +51,46 @@ pub(crate) fn claim(bytes: &mut [u8], need: usize) -> Result<&mut [u8], ArenaErr
         return Err(ArenaError::NotAligned { need: IMAGE_ALIGN });
     }
     bytes.get_mut(..need).ok_or(ArenaError::TooSmall { need, have })
+}
+
+/// The bytes of `buffers` in `arena`. `None` when two of them share bytes or one lies outside, which a parsed model
+/// excludes for buffers that live at the same time.
+pub(crate) fn views<'a, const N: usize>(arena: &'a mut [u8], buffers: [&BufferRepr; N]) -> Option<[&'a mut [u8]; N]> {
+    arena.get_disjoint_mut(buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize)).ok()
+}
+
+/// `bytes` as elements; a parsed model's buffers are aligned and of whole elements.
+pub(crate) fn typed<T: AnyBitPattern + NoUninit>(bytes: &mut [u8]) -> &mut [T] {
+    bytemuck::try_cast_slice_mut(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_need_size_and_alignment() {
+        let mut arena = Arena::<64>::new();
+        assert_eq!(claim(arena.bytes(), 48).map(|b| b.len()), Ok(48));
+        assert_eq!(claim(arena.bytes(), 65), Err(ArenaError::TooSmall { need: 65, have: 64 }));
+        assert_eq!(claim(&mut arena.bytes()[1..], 16), Err(ArenaError::NotAligned { need: 16 }));
+    }
+
+    #[test]
+    fn views_that_share_bytes_are_refused() {
+        let buffer = |offset| BufferRepr {
+            offset,
+            first: 0,
+            last: 1,
+            height: 1,
+            width: 1,
+            channels: 8,
+            element: crate::format::Element::F32,
+        };
+        let mut arena = Arena::<64>::new();
+        let [a, b] = views(arena.bytes(), [&buffer(0), &buffer(32)]).unwrap();
+        assert_eq!((typed::<f32>(a).len(), typed::<i16>(b).len()), (8, 16));
+        assert!(views(arena.bytes(), [&buffer(0), &buffer(16)]).is_none());
+        assert!(views(arena.bytes(), [&buffer(48)]).is_none());
+    }
 }

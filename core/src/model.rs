@@ -1,7 +1,9 @@
 //! A checked student image.
 
-use crate::error::{ParseError, Place, Problem};
-use crate::format::info::Profile;
+use crate::error::ParseError;
+use crate::format::info::{Normalisation, Profile};
+use crate::format::{Image, OpRepr, check};
+use crate::sampler::picture::Geometry;
 
 /// What an image says about itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +17,8 @@ pub struct Info {
     pub width: u16,
     /// Picture channels, interleaved.
     pub channels: u16,
+    /// Meaning of a pixel's byte.
+    pub normalisation: Normalisation,
     /// Number of classes; a request's class is below it.
     pub classes: u16,
     /// Denoising steps N.
@@ -25,52 +29,111 @@ pub struct Info {
     pub w_max: f32,
     /// Multiply-accumulates of one step: convolutions, attention and embedding.
     pub macs_per_step: u64,
+    /// Operations of one step, without embedding and update.
+    pub ops: u16,
     /// The machine the weights are laid out for.
     pub profile: Profile,
     /// Bytes of the whole image.
     pub file_bytes: u32,
     /// Bytes of memory a session needs.
     pub arena_bytes: u32,
+    /// Bytes of the buffers that live at the stage with the most.
+    pub peak_bytes: u32,
+    /// That stage: 0 = embedding, 1 + i = operation i, then the update.
+    pub peak_stage: u16,
+    /// Bytes of the arena granted to kernels as scratch.
+    pub scratch_bytes: u32,
 }
 
 /// A student image in which everything was checked: using it cannot fail.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
-    bytes: &'a [u8],
-    info: Info,
+    image: Image<'a>,
 }
 
 impl<'a> Model<'a> {
-    /// Checks `bytes` (16-byte aligned, used in place; trailing bytes after the image are ignored).
+    /// Checks `bytes` (16-byte aligned, used in place; bytes after the image's end are ignored).
     ///
     /// # Errors
     /// Any deviation from the format, with its place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        Err(ParseError::new(Place::File, Problem::TooShort { need: 32, have: bytes.len() }))
+        let image = Image::parse(bytes)?;
+        check::check(&image)?;
+        Ok(Self { image })
     }
 
-    /// Shape, classes, steps, ranges.
+    /// Shape, classes, steps, ranges, cost.
     pub fn info(&self) -> Info {
-        self.info
+        let (info, header) = (self.image.info(), self.image.header());
+        Info {
+            version: header.version,
+            height: info.height,
+            width: info.width,
+            channels: info.channels,
+            normalisation: info.normalisation,
+            classes: info.classes,
+            steps: info.steps,
+            w_min: info.w_min,
+            w_max: info.w_max,
+            macs_per_step: info.macs_per_step,
+            ops: info.counts.ops,
+            profile: info.profile,
+            file_bytes: header.file_bytes,
+            arena_bytes: info.arena_bytes,
+            peak_bytes: info.peak_bytes,
+            peak_stage: info.peak_stage,
+            scratch_bytes: info.scratch_bytes,
+        }
     }
 
     /// Bytes of memory a [`Session`](crate::Session) needs, 16-byte aligned.
     pub fn arena_bytes(&self) -> usize {
-        self.info.arena_bytes as usize
+        self.image.info().arena_bytes as usize
     }
 
     /// Bytes of a picture: height x width x channels.
     pub fn output_bytes(&self) -> usize {
-        usize::from(self.info.height) * usize::from(self.info.width) * usize::from(self.info.channels)
+        let info = self.image.info();
+        usize::from(info.height) * usize::from(info.width) * usize::from(info.channels)
     }
 
-    /// Number of operations of one network evaluation.
+    /// Number of operations of one network evaluation, without embedding and update.
     pub fn op_count(&self) -> usize {
-        self.bytes.len() * 0
+        self.image.info().counts.ops.into()
+    }
+
+    /// Operation `index`, below [`Model::op_count`].
+    pub fn op(&self, index: usize) -> Option<OpRepr> {
+        self.image.op(index).ok()
+    }
+
+    /// Name of operation `index`, where the image has names.
+    pub fn op_name(&self, index: usize) -> Option<&'a str> {
+        self.image.op_name(index)
+    }
+
+    /// Multiply-accumulates of operation `index`.
+    pub fn op_macs(&self, index: usize) -> u64 {
+        self.image.op_macs(index)
     }
 
     /// Where the image comes from: key and value strings such as `teacher`, `run`.
     pub fn provenance(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        core::iter::empty()
+        self.image.provenance()
+    }
+
+    /// The sections and records underneath.
+    pub fn image(&self) -> &Image<'a> {
+        &self.image
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        let info = self.image.info();
+        Geometry {
+            height: info.height.into(),
+            width: info.width.into(),
+            channels: info.channels.into(),
+            patch: info.patch.into(),
+        }
     }
 }

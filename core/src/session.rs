@@ -1,9 +1,12 @@
 //! Sampling: whole pictures, step by step, or operation by operation.
 
 use crate::arch::Backend;
-use crate::arena;
+use crate::arena::{self, typed, views};
 use crate::error::{ArenaError, RequestError};
+use crate::execute::{execute, execute_embed};
+use crate::math::sincos;
 use crate::model::Model;
+use crate::sampler::schedule;
 
 /// How a step moves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,11 +64,26 @@ pub enum Stage {
     Update,
 }
 
-/// A model with its memory. See [`Model`] for what it needs.
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    request: Request,
+    /// Steps of this run; divides the image's.
+    steps: u16,
+    /// Steps done.
+    step: u16,
+    /// Next stage of this step: 0 = embedding, 1 + i = operation i, last = update.
+    stage: u16,
+}
+
+/// A model with its memory. Runs one request at a time: [`Session::sample`], or [`Session::begin`], then
+/// [`Session::step`] or [`Session::step_op`] until [`Progress::Done`], then [`Session::finish`].
+#[derive(Debug)]
 pub struct Session<'a> {
     model: &'a Model<'a>,
     arena: &'a mut [u8],
     backend: Backend,
+    run: Option<Run>,
 }
 
 impl<'a> Session<'a> {
@@ -84,7 +102,7 @@ impl<'a> Session<'a> {
     /// The arena is too small or not aligned.
     pub fn with_backend(model: &'a Model<'_>, arena: &'a mut [u8], backend: Backend) -> Result<Self, ArenaError> {
         let arena = arena::claim(arena, model.arena_bytes())?;
-        Ok(Self { model, arena, backend })
+        Ok(Self { model, arena, backend, run: None })
     }
 
     /// The kernels in use.
@@ -92,59 +110,186 @@ impl<'a> Session<'a> {
         self.backend
     }
 
+    /// The model.
+    pub fn model(&self) -> &'a Model<'a> {
+        self.model
+    }
+
     /// Draws one picture into `out` ([`Model::output_bytes`] bytes: height x width x channels).
     ///
     /// # Errors
     /// The request does not fit the image, or `out` has another length.
     pub fn sample(&mut self, request: &Request, out: &mut [u8]) -> Result<(), RequestError> {
+        self.check_output(out)?;
         self.begin(request)?;
         while self.step() != Progress::Done {}
         self.finish(out)
     }
 
-    /// Starts a picture from noise.
+    /// Starts a picture from noise. A run under way is dropped.
     ///
     /// # Errors
     /// The request does not fit the image.
     pub fn begin(&mut self, request: &Request) -> Result<(), RequestError> {
-        let _ = (request, &self.arena);
+        let steps = self.check_request(request)?;
+        let geometry = self.model.geometry();
+        geometry.fill_noise(self.z(), request.seed, 0);
+        self.run = Some(Run { request: *request, steps, step: 0, stage: 0 });
         Ok(())
     }
 
     /// Starts from `picture` (height x width x channels bytes), noised to the angle of step `start_step`: image to
-    /// image. Step 0 forgets the picture, later steps keep more of it.
+    /// image. Step 0 forgets the picture, later steps keep more of it. A run under way is dropped.
     ///
     /// # Errors
-    /// The request does not fit the image, the picture has another length, or the step is not below the steps.
+    /// The request does not fit the image, the picture has another length, or `start_step` is not below the
+    /// request's steps.
     pub fn begin_from(&mut self, request: &Request, picture: &[u8], start_step: u16) -> Result<(), RequestError> {
-        let _ = (request, picture, start_step);
+        let steps = self.check_request(request)?;
+        let expected = self.model.output_bytes();
+        if picture.len() != expected {
+            return Err(RequestError::PictureLength { found: picture.len(), expected });
+        }
+        if start_step >= steps {
+            return Err(RequestError::StartStep { found: start_step, steps });
+        }
+        let (sin, cos) = sincos(self.phi(start_step, steps));
+        let geometry = self.model.geometry();
+        let z = self.z();
+        geometry.load(picture, cos, z);
+        geometry.add_noise(z, 1.0, sin, request.seed, 0);
+        self.run = Some(Run { request: *request, steps, step: start_step, stage: 0 });
         Ok(())
     }
 
     /// Runs the rest of the current denoising step.
     pub fn step(&mut self) -> Progress {
-        Progress::Done
+        let before = self.run.map(|run| run.step);
+        loop {
+            let progress = self.step_op();
+            if progress == Progress::Done || self.run.map(|run| run.step) != before {
+                return progress;
+            }
+        }
     }
 
-    /// Runs one operation (some milliseconds on a microcontroller).
+    /// Runs one stage of the current denoising step: the embedding, one operation, or the update of z. On a
+    /// microcontroller that is some milliseconds.
     pub fn step_op(&mut self) -> Progress {
-        Progress::Done
+        let Some(stage) = self.stage() else { return Progress::Done };
+        let Some(mut run) = self.run else { return Progress::Done };
+        let (model, kernels) = (self.model, self.backend.kernels());
+        let row = self.row(run.step, run.steps);
+        // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
+        match stage {
+            Stage::Embed => _ = execute_embed(model.image(), kernels, row, run.request.class, run.request.w, self.arena),
+            Stage::Op(op) => _ = execute(model.image(), kernels, row, op.into(), self.arena),
+            Stage::Update => _ = self.update(&run),
+        }
+        if stage == Stage::Update {
+            run.step += 1;
+            run.stage = 0;
+        } else {
+            run.stage += 1;
+        }
+        self.run = Some(run);
+        match run.step < run.steps {
+            true => Progress::Running { step: run.step, steps: run.steps },
+            false => Progress::Done,
+        }
     }
 
-    /// The part of the step that [`Session::step_op`] runs next; `None` when no run is under way.
+    /// What [`Session::step_op`] runs next; `None` when no run is under way.
     pub fn stage(&self) -> Option<Stage> {
-        None
+        let run = self.run.filter(|run| run.step < run.steps)?;
+        let ops = self.model.image().info().counts.ops;
+        Some(match run.stage {
+            0 => Stage::Embed,
+            stage if stage <= ops => Stage::Op(stage - 1),
+            _ => Stage::Update,
+        })
     }
 
-    /// Writes the picture ([`Model::output_bytes`] bytes).
+    /// Writes the picture ([`Model::output_bytes`] bytes). May be called again until the next `begin`.
     ///
     /// # Errors
     /// Steps are left, or `out` has another length.
     pub fn finish(&mut self, out: &mut [u8]) -> Result<(), RequestError> {
-        let expected = self.model.output_bytes();
-        if out.len() != expected {
-            return Err(RequestError::OutputLength { found: out.len(), expected });
+        self.check_output(out)?;
+        match self.run {
+            Some(run) if run.step >= run.steps => {}
+            Some(run) => return Err(RequestError::NotFinished { step: run.step, steps: run.steps }),
+            None => return Err(RequestError::NotFinished { step: 0, steps: 0 }),
         }
+        let geometry = self.model.geometry();
+        geometry.store(self.z(), out);
         Ok(())
+    }
+
+    /// The sampler's move of z after the operations of a step.
+    fn update(&mut self, run: &Run) -> Option<()> {
+        let image = self.model.image();
+        let (from, to) = (self.phi(run.step, run.steps), self.phi(run.step + 1, run.steps));
+        let step = match run.request.sampler {
+            Sampler::Deterministic => schedule::deterministic(from, to),
+            Sampler::Stochastic => schedule::stochastic(from, to),
+        };
+        let (z, v) = (image.buffer(image.info().roles.z).ok()?, image.buffer(image.info().roles.v).ok()?);
+        let [z, v] = views(self.arena, [&z, &v])?;
+        let z = typed::<f32>(z);
+        for (z, &mut v) in z.iter_mut().zip(typed::<f32>(v)) {
+            *z = step.keep * *z - step.turn * v;
+        }
+        if let Some(renoise) = step.renoise {
+            let stream = u32::from(run.step) + 1;
+            self.model.geometry().add_noise(z, renoise.rescale, renoise.noise, run.request.seed, stream);
+        }
+        Some(())
+    }
+
+    /// The image's step that belongs to step `step` of `steps`.
+    fn row(&self, step: u16, steps: u16) -> usize {
+        let stride = self.model.image().info().steps / steps.max(1);
+        usize::from(step) * usize::from(stride)
+    }
+
+    /// Angle at which step `step` of `steps` starts; 0 after the last.
+    fn phi(&self, step: u16, steps: u16) -> f32 {
+        match step < steps {
+            true => self.model.image().phi(self.row(step, steps)),
+            false => 0.0,
+        }
+    }
+
+    fn z(&mut self) -> &mut [f32] {
+        let image = self.model.image();
+        let z = image.buffer(image.info().roles.z).ok();
+        let bytes = z.and_then(|z| self.arena.get_mut(z.offset as usize..z.end() as usize));
+        typed(bytes.unwrap_or_default())
+    }
+
+    fn check_output(&self, out: &[u8]) -> Result<(), RequestError> {
+        let expected = self.model.output_bytes();
+        match out.len() == expected {
+            true => Ok(()),
+            false => Err(RequestError::OutputLength { found: out.len(), expected }),
+        }
+    }
+
+    /// Checks a request and returns its number of steps.
+    fn check_request(&self, request: &Request) -> Result<u16, RequestError> {
+        let info = self.model.image().info();
+        if request.class >= info.classes {
+            return Err(RequestError::Class { found: request.class, classes: info.classes });
+        }
+        // Not a number is in no range.
+        if !(info.w_min..=info.w_max).contains(&request.w) {
+            return Err(RequestError::Guidance { found: request.w, min: info.w_min, max: info.w_max });
+        }
+        let steps = if request.steps == 0 { info.steps } else { request.steps };
+        if !info.steps.is_multiple_of(steps) {
+            return Err(RequestError::Steps { found: steps, image: info.steps });
+        }
+        Ok(steps)
     }
 }

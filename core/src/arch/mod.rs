@@ -1,25 +1,65 @@
 //! The function table through which a session calls the operations.
+//!
+//! To add a backend: write `arch/<architecture>/` with the same file names as [`ops`](crate::ops), each function
+//! taking the same parameters and giving the same bits; a static [`Kernels`] with those it has and the scalar ones
+//! for the rest; and name it in [`Backend::all`]. Whether the CPU can run it is found out there, once. The
+//! differential tests run every backend of that list against the scalar one.
+
+mod all;
+
+use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+
+/// One function per operation; parameters and results as in [`ops`](crate::ops).
+#[derive(Debug)]
+pub struct Kernels {
+    /// Short name, such as `scalar`.
+    pub name: &'static str,
+    /// [`ops::quantize`](crate::ops::quantize()).
+    pub quantize: fn(f32, &[f32], &mut [i16]),
+    /// [`ops::conv`](crate::ops::conv()).
+    pub conv: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>),
+    /// [`ops::norm_act`](crate::ops::norm_act()).
+    pub norm_act: fn(&NormAct<'_>, &[i16], NormOut<'_>),
+    /// [`ops::avg_pool2`](crate::ops::avg_pool2).
+    pub avg_pool2: fn(&Pool, &[i16], &mut [i16]),
+    /// [`ops::upsample_add`](crate::ops::upsample_add).
+    pub upsample_add: fn(&Upsample, &[i16], &mut [i16]),
+    /// [`ops::attention`](crate::ops::attention()).
+    pub attention: fn(&Attention, &[i8], &mut [f32], &mut [i8]),
+    /// [`ops::embed`](crate::ops::embed()).
+    pub embed: fn(&Embed<'_>, &mut [f32], &mut [f32], &mut [f32]),
+}
 
 /// A set of kernels. All of them give the same bits; they differ in speed.
 #[derive(Clone, Copy, Debug)]
 pub struct Backend {
-    name: &'static str,
+    kernels: &'static Kernels,
 }
 
 impl Backend {
     /// The scalar functions of [`ops`](crate::ops), the specification. Always there.
     pub const fn scalar() -> Self {
-        Self { name: "scalar" }
+        Self { kernels: &all::KERNELS }
     }
 
-    /// The fastest backend this CPU can run.
+    /// Every backend that this CPU can run, the fastest first; scalar is the last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        core::iter::once(Self::scalar())
+    }
+
+    /// The fastest backend that this CPU can run.
     pub fn best() -> Self {
-        Self::scalar()
+        Self::all().next().unwrap_or(Self::scalar())
     }
 
     /// Short name, such as `scalar`.
     pub const fn name(&self) -> &'static str {
-        self.name
+        self.kernels.name
+    }
+
+    /// The functions.
+    pub const fn kernels(&self) -> &'static Kernels {
+        self.kernels
     }
 }
 

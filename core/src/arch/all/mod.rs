@@ -1,0 +1,15 @@
+//! The portable backend: the scalar functions of [`ops`](crate::ops) themselves.
+
+use super::Kernels;
+use crate::ops;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "scalar",
+    quantize: ops::quantize,
+    conv: ops::conv,
+    norm_act: ops::norm_act,
+    avg_pool2: ops::avg_pool2,
+    upsample_add: ops::upsample_add,
+    attention: ops::attention,
+    embed: ops::embed,
+};

@@ -1,0 +1,148 @@
+//! Runs one operation of an image: its record, its parameters and its views of the arena become the arguments of
+//! the kernel.
+//!
+//! The functions return `None` where a record is missing or does not fit, which a parsed model excludes.
+
+use crate::arch::Kernels;
+use crate::arena::{typed, views};
+use crate::format::{Element, Image, OpRepr, op::NONE};
+use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
+use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+
+/// The embedding of step `step`, `class` and `w`.
+pub(crate) fn execute_embed(
+    image: &Image<'_>,
+    kernels: &Kernels,
+    step: usize,
+    class: u16,
+    w: f32,
+    arena: &mut [u8],
+) -> Option<()> {
+    let (roles, tensors) = (image.info().roles, image.info().embedding);
+    let (first, second, film) =
+        (image.buffer(roles.first).ok()?, image.buffer(roles.second).ok()?, image.buffer(roles.film).ok()?);
+    let [first, second, film] = views(arena, [&first, &second, &film])?;
+    let classes = image.f32s(tensors.class).chunks_exact(image.info().embed.max(1).into());
+    let guidance = image.f32s(tensors.guidance);
+    debug_assert_eq!(guidance.len(), GUIDANCE_FEATURES * usize::from(image.info().embed));
+    let parameters = Embed {
+        time: image.time(step),
+        class: classes.into_iter().nth(class.into())?,
+        guidance,
+        hidden: Dense {
+            weights: image.i8s(tensors.hidden_weights),
+            scale: image.f32s(tensors.hidden_scale),
+            bias: image.f32s(tensors.hidden_bias),
+        },
+        film: Dense {
+            weights: image.i8s(tensors.film_weights),
+            scale: image.f32s(tensors.film_scale),
+            bias: image.f32s(tensors.film_bias),
+        },
+        w,
+    };
+    (kernels.embed)(&parameters, typed(first), typed(second), typed(film));
+    Some(())
+}
+
+/// Operation `index` with the parameters of step `step`.
+pub(crate) fn execute(
+    image: &Image<'_>,
+    kernels: &Kernels,
+    step: usize,
+    index: usize,
+    arena: &mut [u8],
+) -> Option<()> {
+    let op = image.op(index).ok()?;
+    let p = image.params(step, index);
+    let (src, dst) = op.buffers();
+    let (src, dst) = (image.buffer(src).ok()?, image.buffer(dst).ok()?);
+    let (height, width) = (usize::from(dst.height), usize::from(dst.width));
+    match op {
+        OpRepr::Quantize { .. } => {
+            let [input, out] = views(arena, [&src, &dst])?;
+            (kernels.quantize)(p.a, typed(input), typed(out));
+        }
+        OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
+            let [input, out] = views(arena, [&src, &dst])?;
+            let conv = Conv {
+                height,
+                width,
+                cin: src.channels.into(),
+                cout: dst.channels.into(),
+                kernel: kernel.into(),
+                weights: image.i8s(weights),
+                scale: image.f32s(scale),
+                bias: image.f32s(bias),
+                a: p.a,
+                b: p.b,
+                c: p.c,
+                zp: p.zp,
+            };
+            let input = match src.element {
+                Element::I8 => ConvIn::I8(typed(input)),
+                _ => ConvIn::I16(typed(input)),
+            };
+            let out = match dst.element {
+                Element::I8 => ConvOut::I8(typed(out)),
+                Element::I16 if residual => ConvOut::I16Add(typed(out)),
+                Element::I16 => ConvOut::I16(typed(out)),
+                Element::F32 => ConvOut::F32(typed(out)),
+            };
+            (kernels.conv)(&conv, input, out);
+        }
+        OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
+            let channels = usize::from(dst.channels);
+            let row = image.buffer(image.info().roles.film).ok()?;
+            let norm = NormAct {
+                cells: height * width,
+                channels,
+                group: group.into(),
+                gamma: image.f32s(gamma),
+                beta: image.f32s(beta),
+                film: None,
+                silu,
+                a: p.a,
+                b: p.b,
+                zp: p.zp,
+            };
+            let (norm, input, out) = if film == NONE {
+                // The film row may have given its bytes to another buffer by now.
+                let [input, out] = views(arena, [&src, &dst])?;
+                (norm, input, out)
+            } else {
+                let [input, out, row] = views(arena, [&src, &dst, &row])?;
+                let film = typed::<f32>(row).get(usize::from(film)..usize::from(film) + 2 * channels)?;
+                (NormAct { film: Some(film), ..norm }, input, out)
+            };
+            let out = match dst.element {
+                Element::I8 => NormOut::I8(typed(out)),
+                _ => NormOut::I16(typed(out)),
+            };
+            (kernels.norm_act)(&norm, typed(input), out);
+        }
+        OpRepr::AvgPool2 { .. } => {
+            let [input, out] = views(arena, [&src, &dst])?;
+            let pool = Pool { height: src.height.into(), width: src.width.into(), channels: src.channels.into() };
+            (kernels.avg_pool2)(&pool, typed(input), typed(out));
+        }
+        OpRepr::UpsampleAdd { .. } => {
+            let [input, out] = views(arena, [&src, &dst])?;
+            let upsample = Upsample { height, width, channels: dst.channels.into(), a: p.a, c: p.c };
+            (kernels.upsample_add)(&upsample, typed(input), typed(out));
+        }
+        OpRepr::Attention { scores, heads, .. } => {
+            let scores = image.buffer(scores).ok()?;
+            let [input, out, scores] = views(arena, [&src, &dst, &scores])?;
+            let attention = Attention {
+                tokens: height * width,
+                channels: dst.channels.into(),
+                heads: heads.into(),
+                a: p.a,
+                b: p.b,
+            };
+            (kernels.attention)(&attention, typed(input), typed(scores), typed(out));
+        }
+    }
+    Some(())
+}
