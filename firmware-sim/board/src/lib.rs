@@ -161,16 +161,21 @@ impl Board {
     /// # Errors
     /// There is no such board, or its file is wrong.
     pub fn find(dir: &Path, name: &str) -> Result<Self, BoardError> {
+        let path = Self::file(dir, name);
         if name.ends_with(".toml") {
-            return Self::load(Path::new(name));
+            return Self::load(&path);
         }
-        let path = dir.join(name).join("board.toml");
         // A name is one folder: "../x" is not a board.
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         if !plain || !path.is_file() {
             return Err(BoardError::Unknown { name: name.into(), dir: dir.into(), known: Self::list(dir) });
         }
         Self::load(&path)
+    }
+
+    /// Where [`Board::find`] looks.
+    pub fn file(dir: &Path, name: &str) -> PathBuf {
+        if name.ends_with(".toml") { name.into() } else { dir.join(name).join("board.toml") }
     }
 
     /// Names of the boards in a folder, sorted.
@@ -193,7 +198,8 @@ impl Board {
         let mut board: Self =
             toml::from_str(&text).map_err(|source| BoardError::Toml { path: path.into(), source: source.into() })?;
         // boards/an500/board.toml is an500, mine/special.toml is special.
-        let stem = if path.ends_with("board.toml") { path.parent().and_then(Path::file_name) } else { path.file_stem() };
+        let stem =
+            if path.ends_with("board.toml") { path.parent().and_then(Path::file_name) } else { path.file_stem() };
         board.name = stem.map_or_else(|| "board".into(), |stem| stem.to_string_lossy().into_owned());
         board.check().map_err(|problem| BoardError::Layout { path: path.into(), problem })?;
         Ok(board)
@@ -221,11 +227,17 @@ impl Board {
             }
         }
         if flash.request < REQUEST_BYTES {
-            return Err(format!("flash.request = {} is less than the {REQUEST_BYTES} bytes of a request", flash.request));
+            return Err(format!(
+                "flash.request = {} is less than the {REQUEST_BYTES} bytes of a request",
+                flash.request
+            ));
         }
         let divided = u64::from(flash.firmware) + u64::from(flash.request);
         if divided >= u64::from(flash.size) {
-            return Err(format!("flash.firmware + flash.request = {divided} leaves no image in flash.size = {}", flash.size));
+            return Err(format!(
+                "flash.firmware + flash.request = {divided} leaves no image in flash.size = {}",
+                flash.size
+            ));
         }
         let divided = u64::from(ram.stack) + u64::from(ram.arena) + u64::from(FAULT_STACK_BYTES);
         if divided > u64::from(ram.size) {

@@ -2,7 +2,7 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use fewstep_wire::{Crc32c, Kind, MAGIC, Status};
+use fewstep_wire::{Crc32c, Kind, MAGIC, MAX_PAYLOAD, Status};
 
 use crate::board::UART_BASE;
 
@@ -47,24 +47,23 @@ fn put(bytes: &[u8]) {
     }
 }
 
-/// Sends a record whose payload is `parts`, one after the other; together at most 65535 bytes, of which later ones
-/// are dropped.
+/// Sends a record whose payload is `parts`, one after the other. More than [`MAX_PAYLOAD`] is cut off.
 pub fn send(kind: Kind, parts: &[&[u8]]) {
-    let mut left = usize::from(u16::MAX);
-    let fitting = |left: &mut usize, part: &[u8]| {
-        let taken = part.len().min(*left);
-        *left -= taken;
+    let fitting = |room: &mut usize, part: &[u8]| {
+        let taken = part.len().min(*room);
+        *room -= taken;
         taken
     };
-    let length = parts.iter().map(|part| fitting(&mut left, part)).sum::<usize>() as u16;
-    let [low, high] = length.to_le_bytes();
+    let mut room = MAX_PAYLOAD;
+    let length = parts.iter().map(|part| fitting(&mut room, part)).sum::<usize>();
+    let [low, high] = (length as u16).to_le_bytes();
     let head = [kind as u8, low, high];
     put(&[MAGIC]);
     put(&head);
     let mut crc = Crc32c::new().update(&head);
-    let mut left = usize::from(length);
+    let mut room = MAX_PAYLOAD;
     for part in parts {
-        let part = &part[..fitting(&mut left, part)];
+        let part = &part[..fitting(&mut room, part)];
         put(part);
         crc = crc.update(part);
     }

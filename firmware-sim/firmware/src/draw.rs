@@ -10,7 +10,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     let request = match fewstep_wire::Request::parse(flash::request()) {
         Ok(request) => request,
         Err(error) => {
-            defmt::error!("{}", defmt::Display2Format(&error));
+            defmt::error!("{=str}", error.reason());
             return Status::BadRequest;
         }
     };

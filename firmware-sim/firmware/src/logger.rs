@@ -1,4 +1,4 @@
-//! defmt's global logger: frames travel as records of kind [`Kind::Log`].
+//! defmt's global logger: a frame is a record of kind [`Kind::Log`], which delimits it, so the encoding is raw.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -7,36 +7,35 @@ use fewstep_wire::{Kind, Status};
 
 use crate::console;
 
+/// Longest frame; longer ones are cut.
+const FRAME_BYTES: usize = 512;
+
 #[defmt::global_logger]
 struct Logger;
 
 struct State {
     encoder: defmt::Encoder,
-    /// Gathers the encoder's pieces of a few bytes, so that a line is a record or two.
     gathered: Gathered,
 }
 
+/// A frame until it is complete.
 struct Gathered {
-    bytes: [u8; 256],
+    bytes: [u8; FRAME_BYTES],
     length: usize,
 }
 
 impl Gathered {
+    /// Takes what fits; the reader marks a line that ends early.
     fn put(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            if self.length == self.bytes.len() {
-                self.send();
-            }
-            self.bytes[self.length] = byte;
-            self.length += 1;
-        }
+        let free = &mut self.bytes[self.length..];
+        let taken = bytes.len().min(free.len());
+        free[..taken].copy_from_slice(&bytes[..taken]);
+        self.length += taken;
     }
 
     fn send(&mut self) {
-        if self.length > 0 {
-            console::send(Kind::Log, &[&self.bytes[..self.length]]);
-            self.length = 0;
-        }
+        console::send(Kind::Log, &[&self.bytes[..self.length]]);
+        self.length = 0;
     }
 }
 
@@ -50,7 +49,10 @@ unsafe impl Sync for Shared {}
 
 static SHARED: Shared = Shared {
     taken: AtomicBool::new(false),
-    state: UnsafeCell::new(State { encoder: defmt::Encoder::new(), gathered: Gathered { bytes: [0; 256], length: 0 } }),
+    state: UnsafeCell::new(State {
+        encoder: defmt::Encoder::new(),
+        gathered: Gathered { bytes: [0; FRAME_BYTES], length: 0 },
+    }),
 };
 
 impl State {

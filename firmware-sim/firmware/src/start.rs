@@ -7,6 +7,8 @@ use crate::{board, console, draw};
 /// The largest picture that is sent back: 64 x 64 in three channels.
 pub const PICTURE_BYTES: usize = 64 * 64 * 3;
 
+const _: () = assert!(PICTURE_BYTES <= fewstep_wire::MAX_PAYLOAD);
+
 #[cortex_m_rt::entry]
 fn main() -> ! {
     static mut ARENA: Arena<{ board::ARENA_BYTES }> = Arena::new();

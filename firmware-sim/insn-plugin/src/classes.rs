@@ -3,8 +3,7 @@
 /// Number of counters: all instructions, then the classes.
 pub const COUNTERS: usize = 10;
 /// Names of the counters in a line. `ldm_words` and `stm_words` count the words of instructions that move several.
-pub const NAMES: [&str; COUNTERS] =
-    ["insns", "ld", "ldm_words", "st", "stm_words", "mac", "dsp", "br", "fp", "other"];
+pub const NAMES: [&str; COUNTERS] = ["insns", "ld", "ldm_words", "st", "stm_words", "mac", "dsp", "br", "fp", "other"];
 
 const LOAD: usize = 1;
 const LOAD_WORDS: usize = 2;

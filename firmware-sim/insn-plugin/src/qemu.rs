@@ -65,10 +65,7 @@ struct Output {
     regions: Regions,
 }
 
-static OUTPUT: Mutex<Output> = Mutex::new(Output {
-    file: None,
-    regions: Regions::new(),
-});
+static OUTPUT: Mutex<Output> = Mutex::new(Output { file: None, regions: Regions::new() });
 
 fn with_output(write: impl FnOnce(&mut Output) -> Option<String>) {
     // A poisoned lock means a panic in here, which must not unwind into QEMU: go on with what there is.

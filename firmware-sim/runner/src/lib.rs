@@ -1,1 +1,38 @@
+//! Builds the firmware for a board, boots it in QEMU with a student image in its flash, and brings back the picture
+//! and what was measured.
+//!
+//! ```no_run
+//! use fewstep_runner::{Image, Options, Request, simulate};
+//!
+//! let request = Request { image: Image::File("student.fsw".into()), class: 3, w: 1.5, seed: 1, ..Request::on("an500") };
+//! let outcome = simulate(&request, &Options::default(), &mut |event| eprintln!("{event}"))?;
+//! println!("{} bytes of stack", outcome.stack_used);
+//! # Ok::<(), fewstep_runner::Error>(())
+//! ```
+//!
+//! - [`firmware`]: which toolchain, and the build;
+//! - [`elf`]: what of the firmware lies where;
+//! - [`emulator`]: QEMU, under a time limit, gone on every way out;
+//! - [`stream`]: records out of the UART's bytes;
+//! - [`log`]: defmt lines out of frames;
+//! - [`counts`]: what the instruction counter wrote.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod counts;
+pub mod elf;
+pub mod emulator;
+mod error;
+pub mod firmware;
+pub mod log;
+mod process;
+mod simulate;
+pub mod stream;
+mod toolchain;
+
+pub use error::Error;
+pub use fewstep_board::{Board, BoardError};
+pub use fewstep_wire::{Fault, Sampler, Status};
+pub use firmware::{Firmware, Options, Toolchain, boards_dir};
+pub use simulate::{Event, Flash, Image, Outcome, Request, Simulator, simulate};

@@ -112,14 +112,21 @@ impl Request {
     }
 }
 
+impl RequestError {
+    /// What is wrong, without the numbers: for a firmware that formats nothing.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NotARequest => "there is no request",
+            Self::Version(_) => "the request is of another version",
+            Self::Crc => "the request is damaged",
+            Self::Sampler(_) => "the request names an unknown sampler",
+        }
+    }
+}
+
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotARequest => f.write_str("no request there"),
-            Self::Version(found) => write!(f, "request of version {found}, this reader knows {VERSION}"),
-            Self::Crc => f.write_str("request is damaged"),
-            Self::Sampler(found) => write!(f, "unknown sampler {found}"),
-        }
+        f.write_str(self.reason())
     }
 }
 
