@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Read, Write};
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -46,7 +46,9 @@ pub fn read_file(path: &Path, max: u64) -> Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(len)?);
     // The length is asked again by reading one byte further: the file may grow meanwhile, and a pipe reports 0.
-    file.take(max.saturating_add(1)).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", path.display()))?;
+    file.take(max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     if bytes.len() as u64 > max {
         bail!("{}: has more than the {max} bytes that are accepted here; name another file", path.display());
     }
@@ -88,10 +90,9 @@ pub struct AlignedBytes {
 
 impl From<&[u8]> for AlignedBytes {
     fn from(bytes: &[u8]) -> Self {
-        let mut storage = vec![0; bytes.len() + IMAGE_ALIGNMENT - 1];
-        let start = storage.as_ptr().addr().wrapping_neg() % IMAGE_ALIGNMENT;
-        storage[start..start + bytes.len()].copy_from_slice(bytes);
-        Self { storage, start, len: bytes.len() }
+        let mut aligned = Self::zeroed(bytes.len());
+        aligned.copy_from_slice(bytes);
+        aligned
     }
 }
 
@@ -100,6 +101,21 @@ impl Deref for AlignedBytes {
 
     fn deref(&self) -> &[u8] {
         &self.storage[self.start..self.start + self.len]
+    }
+}
+
+impl DerefMut for AlignedBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.start + self.len]
+    }
+}
+
+impl AlignedBytes {
+    /// `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        let storage = vec![0; len + IMAGE_ALIGNMENT - 1];
+        let start = storage.as_ptr().addr().wrapping_neg() % IMAGE_ALIGNMENT;
+        Self { storage, start, len }
     }
 }
 

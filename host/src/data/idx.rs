@@ -11,7 +11,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use flate2::bufread::MultiGzDecoder;
 use flate2::{Compression, GzBuilder};
 
-use super::{Dataset, FASHION_MNIST_CLASSES, MAX_PICTURES, Split, check_labels, check_shape, numbered_classes, read_class_names};
+use super::{
+    Dataset, FASHION_MNIST_CLASSES, MAX_PICTURES, Split, check_labels, check_shape, numbered_classes, read_class_names,
+};
 use crate::files;
 
 /// Most bytes that one gzipped byte can stand for (deflate's limit is 1032:1); a header that claims more lies.
@@ -25,9 +27,9 @@ enum Part {
 
 /// Whether `folder` holds at least one file of an IDX set.
 pub fn is_idx_folder(folder: &Path) -> bool {
-    [Split::Train, Split::Test].iter().any(|&split| {
-        [Part::Images, Part::Labels].iter().any(|&part| find(folder, split, part).is_some())
-    })
+    [Split::Train, Split::Test]
+        .iter()
+        .any(|&split| [Part::Images, Part::Labels].iter().any(|&part| find(folder, split, part).is_some()))
 }
 
 /// Reads one split of the IDX set in `folder`.
@@ -182,13 +184,18 @@ fn read<const DIMS: usize>(
 
     let backed = if gzipped { file_bytes.saturating_mul(MAX_GZIP_RATIO) } else { file_bytes };
     if expected as u64 > backed {
-        bail!("{name}: is truncated: its header claims {expected} elements, more than a file of {file_bytes} bytes can hold; fetch it again");
+        bail!(
+            "{name}: is truncated: its header claims {expected} elements, more than a file of {file_bytes} bytes can hold; fetch it again"
+        );
     }
     // Grows with what is really there.
     let mut elements = Vec::new();
     (&mut input).take(expected as u64).read_to_end(&mut elements).map_err(|e| explain(e, &name, "the elements"))?;
     if elements.len() < expected {
-        bail!("{name}: is truncated: its header claims {expected} elements but {} are there; fetch it again", elements.len());
+        bail!(
+            "{name}: is truncated: its header claims {expected} elements but {} are there; fetch it again",
+            elements.len()
+        );
     }
     let mut more = [0; 1];
     if input.read(&mut more).map_err(|e| explain(e, &name, "the end"))? != 0 {

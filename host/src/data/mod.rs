@@ -109,7 +109,9 @@ pub fn open(path: &Path, split: Split) -> Result<Dataset> {
                 "{}: has no test split, as an .npz holds one; name a folder with train.npz and test.npz",
                 path.display()
             ),
-            (false, _) => bail!("{}: is neither a folder nor an .npz file; name the folder that holds the data", path.display()),
+            (false, _) => {
+                bail!("{}: is neither a folder nor an .npz file; name the folder that holds the data", path.display())
+            }
         };
     }
     let npz_path = |split: Split| path.join(format!("{}.npz", split.name()));
@@ -138,7 +140,9 @@ fn check_shape(name: &str, count: usize, height: usize, width: usize, channels: 
         bail!("{name}: claims {count} pictures, more than the {MAX_PICTURES} that are read; split the set");
     }
     if !(1..=MAX_SIDE).contains(&height) || !(1..=MAX_SIDE).contains(&width) {
-        bail!("{name}: claims pictures of {height}x{width} pixels; sides from 1 to {MAX_SIDE} are read, so resize them");
+        bail!(
+            "{name}: claims pictures of {height}x{width} pixels; sides from 1 to {MAX_SIDE} are read, so resize them"
+        );
     }
     if channels != 1 && channels != 3 {
         bail!("{name}: claims pictures of {channels} channels; 1 (grey) or 3 (RGB) are read, so convert them");
@@ -147,7 +151,9 @@ fn check_shape(name: &str, count: usize, height: usize, width: usize, channels: 
     let bytes = count as u64 * (height * width * channels) as u64;
     match usize::try_from(bytes) {
         Ok(bytes) if bytes <= MAX_PIXEL_BYTES => Ok(bytes),
-        _ => bail!("{name}: claims {bytes} bytes of pixels, more than the {MAX_PIXEL_BYTES} that are read; split the set"),
+        _ => bail!(
+            "{name}: claims {bytes} bytes of pixels, more than the {MAX_PIXEL_BYTES} that are read; split the set"
+        ),
     }
 }
 
@@ -158,7 +164,9 @@ fn read_class_names(folder: &Path) -> Result<Option<Vec<String>>> {
         return Ok(None);
     }
     let bytes = files::read_file(&path, MAX_CLASSES_TXT_BYTES)?;
-    let text = String::from_utf8(bytes).ok().with_context(|| format!("{}: is not UTF-8 text; save it as UTF-8", path.display()))?;
+    let text = String::from_utf8(bytes)
+        .ok()
+        .with_context(|| format!("{}: is not UTF-8 text; save it as UTF-8", path.display()))?;
     let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_owned()).collect();
     if let Some(line) = names.iter().position(String::is_empty) {
         bail!("{}: line {} is empty; write one class name a line", path.display(), line + 1);

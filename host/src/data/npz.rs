@@ -53,7 +53,10 @@ pub fn open(path: &Path) -> Result<Dataset> {
         let label = i64::from_le_bytes(*bytes);
         match u16::try_from(label) {
             Ok(small) if usize::from(small) < MAX_CLASSES => labels.push(small),
-            _ => bail!("{name}: arr_1: label {i} is {label}; labels from 0 to {} are read, so number the classes so", MAX_CLASSES - 1),
+            _ => bail!(
+                "{name}: arr_1: label {i} is {label}; labels from 0 to {} are read, so number the classes so",
+                MAX_CLASSES - 1
+            ),
         }
     }
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -125,7 +128,9 @@ fn read_array(
 ) -> Result<(Vec<usize>, Vec<u8>)> {
     let name = format!("{name}: {array}");
     let index = archive.index_for_name(&format!("{array}.npy")).with_context(|| {
-        format!("{name}: there is no such array; save with numpy.savez(path, pictures, labels), which makes arr_0 and arr_1")
+        format!(
+            "{name}: there is no such array; save with numpy.savez(path, pictures, labels), which makes arr_0 and arr_1"
+        )
     })?;
     // Raw, as the zip package is built without its decompressors; deflate and the checksum are done here.
     let entry = archive.by_index_raw(index).map_err(|e| damaged(&name, &e))?;
@@ -139,7 +144,10 @@ fn read_array(
 
     let header = read_header(&mut input, &name)?;
     if header.descr.trim_start_matches(['<', '|', '=']) != code {
-        bail!("{name}: has type {:?} where {type_name} is wanted; convert it with .astype(numpy.{type_name})", header.descr);
+        bail!(
+            "{name}: has type {:?} where {type_name} is wanted; convert it with .astype(numpy.{type_name})",
+            header.descr
+        );
     }
     if header.fortran_order {
         bail!("{name}: lies in Fortran order; save numpy.ascontiguousarray of it");
@@ -147,7 +155,9 @@ fn read_array(
     let expected = check(&header.shape)?;
     // A lower bound of the file's size is enough to refuse a header that claims more than there can be.
     if expected as u64 > stored_bytes.saturating_mul(ratio) {
-        bail!("{name}: is truncated: its header claims {expected} bytes, more than {stored_bytes} stored ones can hold; save it again");
+        bail!(
+            "{name}: is truncated: its header claims {expected} bytes, more than {stored_bytes} stored ones can hold; save it again"
+        );
     }
     let mut data = Vec::new();
     (&mut input).take(expected as u64).read_to_end(&mut data).map_err(|e| damaged(&name, &e))?;
@@ -211,12 +221,16 @@ fn read_header(input: &mut impl Read, name: &str) -> Result<NpyHeader> {
         _ => bail!("{name}: does not begin as an .npy file of version 1 to 3 does; save it again with numpy"),
     };
     if length > MAX_NPY_HEADER_BYTES {
-        bail!("{name}: claims a header of {length} bytes, more than the {MAX_NPY_HEADER_BYTES} that are read; save it again");
+        bail!(
+            "{name}: claims a header of {length} bytes, more than the {MAX_NPY_HEADER_BYTES} that are read; save it again"
+        );
     }
     let mut text = vec![0; length];
     exact(&mut text)?;
     let text = String::from_utf8_lossy(&text);
-    parse_header(&text).with_context(|| format!("{name}: has a header that is not understood: {:?}; save it again with numpy", text.trim()))
+    parse_header(&text).with_context(|| {
+        format!("{name}: has a header that is not understood: {:?}; save it again with numpy", text.trim())
+    })
 }
 
 /// Parses `{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }`; None for anything else.
@@ -310,6 +324,9 @@ mod tests {
         let header = npy_header("|u1", "(4294967295, 1024, 1024, 3)");
         assert_eq!(header.len() % 64, 0);
         let read = read_header(&mut header.as_slice(), "x").unwrap();
-        assert_eq!(read, NpyHeader { descr: "|u1".into(), fortran_order: false, shape: vec![4294967295, 1024, 1024, 3] });
+        assert_eq!(
+            read,
+            NpyHeader { descr: "|u1".into(), fortran_order: false, shape: vec![4294967295, 1024, 1024, 3] }
+        );
     }
 }

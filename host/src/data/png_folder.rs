@@ -35,7 +35,11 @@ pub fn open(folder: &Path, split: Split) -> Result<Dataset> {
     };
     let (class_folders, mut class_names) = if top.iter().all(is_split) {
         let Some((_, path)) = top.iter().find(|(name, _)| name == split.name()) else {
-            bail!("{}: has no {} split; put class folders into {1}/ there or name another folder", folder.display(), split.name());
+            bail!(
+                "{}: has no {} split; put class folders into {1}/ there or name another folder",
+                folder.display(),
+                split.name()
+            );
         };
         let class_folders = sub_folders(path)?;
         // Training knows the classes; a small test split may lack some.
@@ -54,7 +58,11 @@ pub fn open(folder: &Path, split: Split) -> Result<Dataset> {
         );
     };
     if class_names.len() > MAX_CLASSES {
-        bail!("{}: has {} class folders, more than the {MAX_CLASSES} that are read; merge some", folder.display(), class_names.len());
+        bail!(
+            "{}: has {} class folders, more than the {MAX_CLASSES} that are read; merge some",
+            folder.display(),
+            class_names.len()
+        );
     }
 
     let mut reader = Reader::default();
@@ -65,7 +73,8 @@ pub fn open(folder: &Path, split: Split) -> Result<Dataset> {
         reader.read_class(path, u16::try_from(label)?)?;
     }
     let Reader { shape, pictures, labels } = reader;
-    let (height, width, channels) = shape.with_context(|| format!("{}: holds no PNG files; put some in", folder.display()))?;
+    let (height, width, channels) =
+        shape.with_context(|| format!("{}: holds no PNG files; put some in", folder.display()))?;
     if let Some(names) = read_class_names(folder)? {
         if names.len() != class_names.len() {
             bail!(

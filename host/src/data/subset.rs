@@ -16,7 +16,8 @@ pub fn subset(data: &Dataset, per_class: usize) -> Result<Dataset> {
         bail!("0 pictures a class make no data set; ask for at least 1");
     }
     let mut taken = vec![0; data.classes()];
-    let mut piece = Dataset { class_names: data.class_names.clone(), pictures: Vec::new(), labels: Vec::new(), ..*data };
+    let mut piece =
+        Dataset { class_names: data.class_names.clone(), pictures: Vec::new(), labels: Vec::new(), ..*data };
     for (i, &label) in data.labels.iter().enumerate() {
         let taken = &mut taken[usize::from(label)];
         if *taken < per_class {
@@ -42,7 +43,12 @@ pub fn subset(data: &Dataset, per_class: usize) -> Result<Dataset> {
 /// When a file cannot be written.
 pub fn write_split(folder: &Path, split: Split, data: &Dataset) -> Result<()> {
     if data.channels == 1 && data.classes() <= 256 {
-        let labels = data.labels.iter().map(|&l| u8::try_from(l)).collect::<Result<Vec<u8>, _>>().context("a label is above 255")?;
+        let labels = data
+            .labels
+            .iter()
+            .map(|&l| u8::try_from(l))
+            .collect::<Result<Vec<u8>, _>>()
+            .context("a label is above 255")?;
         idx::write_gz(&folder.join(idx::gz_name(split, true)), &[data.len(), data.height, data.width], &data.pictures)?;
         idx::write_gz(&folder.join(idx::gz_name(split, false)), &[data.len()], &labels)
     } else {
