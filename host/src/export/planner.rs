@@ -1,0 +1,204 @@
+//! Places every buffer in the arena: buffers that live at the same time share no bytes, and the whole is as small as
+//! simple placement gets it.
+
+use super::graph::{Graph, Input, NodeKind};
+use crate::nn::Arch;
+use fewstep_core::IMAGE_ALIGN;
+use fewstep_core::format::info::RolesRepr;
+use fewstep_core::format::{BufferRepr, Element};
+
+/// Where everything lies. Stage 0 is the embedding, stage 1 + i node i, the last stage the update of z.
+#[derive(Clone, Debug)]
+pub struct MemoryPlan {
+    pub buffers: Vec<BufferRepr>,
+    /// Per node: the buffer of its output.
+    pub output: Vec<u16>,
+    /// Per node: the scores of an attention.
+    pub scores: Vec<Option<u16>>,
+    pub roles: RolesRepr,
+    pub arena_bytes: u32,
+    /// Bytes of the buffers that live at `peak_stage`, the most at any stage: no plan needs less.
+    pub peak_bytes: u32,
+    pub peak_stage: u16,
+    /// Scratch granted to kernels, at all stages.
+    pub scratch_offset: u32,
+    pub scratch_bytes: u32,
+}
+
+impl MemoryPlan {
+    /// The buffer of a node's input.
+    pub fn input(&self, input: Input) -> u16 {
+        match input {
+            Input::State => self.roles.z,
+            Input::Node(i) => self.output[i],
+        }
+    }
+}
+
+/// Plans the arena of a graph, with `scratch_bytes` for kernels.
+pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
+    let mut buffers = Vec::new();
+    let last = graph.nodes.len() as u16 + 1;
+    let mut add = |height: usize, width: usize, channels: usize, element: Element, first: u16, last: u16| {
+        buffers.push(BufferRepr {
+            offset: 0,
+            first,
+            last,
+            height: height as u16,
+            width: width as u16,
+            channels: channels as u16,
+            element,
+        });
+        (buffers.len() - 1) as u16
+    };
+    let (h, w) = arch.level_size(0);
+    let z = add(h, w, arch.patch_channels(), Element::F32, 0, last);
+    let film = add(1, 1, arch.film_len(), Element::F32, 0, 0);
+    let first = add(1, 1, arch.embed, Element::F32, 0, 0);
+    let second = add(1, 1, arch.embed, Element::F32, 0, 0);
+    let mut output = Vec::new();
+    let mut scores = Vec::new();
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let stage = i as u16 + 1;
+        let buffer = match node.in_place() {
+            Some(stream) => output[stream],
+            None => add(node.height, node.width, node.channels, node.element, stage, stage),
+        };
+        output.push(buffer);
+        scores.push(match node.kind {
+            NodeKind::Attention { .. } => Some(add(1, 1, node.height * node.width, Element::F32, stage, stage)),
+            _ => None,
+        });
+    }
+    let roles = RolesRepr { z, v: *output.last().expect("a network has operations"), film, first, second };
+    // Every use prolongs a life.
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let stage = i as u16 + 1;
+        let mut uses = |buffer: u16| {
+            let buffer = &mut buffers[usize::from(buffer)];
+            buffer.last = buffer.last.max(stage);
+        };
+        uses(output[i]);
+        if let Input::Node(input) = node.input {
+            uses(output[input]);
+        }
+        if let NodeKind::NormAct { film: Some(_), .. } = node.kind {
+            uses(film);
+        }
+    }
+    buffers[usize::from(roles.v)].last = last;
+
+    let end = place(&mut buffers);
+    let scratch_offset = if scratch_bytes > 0 { end } else { 0 };
+    let arena_bytes = (end + scratch_bytes).next_multiple_of(IMAGE_ALIGN as u32);
+    let live = |stage: u16| -> u64 {
+        buffers.iter().filter(|b| (b.first..=b.last).contains(&stage)).map(BufferRepr::bytes).sum()
+    };
+    // The first stage with the most.
+    let (peak_bytes, peak_stage) =
+        (0..=last).map(|stage| (live(stage), stage)).fold((0, 0), |best, next| if next.0 > best.0 { next } else { best });
+    MemoryPlan {
+        buffers,
+        output,
+        scores,
+        roles,
+        arena_bytes,
+        peak_bytes: peak_bytes as u32,
+        peak_stage,
+        scratch_offset,
+        scratch_bytes,
+    }
+}
+
+/// Gives every buffer its offset; tries several orders and keeps the smallest. Returns the arena's size.
+fn place(buffers: &mut [BufferRepr]) -> u32 {
+    let life = |b: &BufferRepr| u64::from(b.last - b.first) + 1;
+    type Key = Box<dyn Fn(&BufferRepr) -> u64>;
+    let keys: [Key; 4] = [
+        Box::new(|b| b.bytes()),
+        Box::new(move |b| b.bytes() * life(b)),
+        Box::new(move |b| life(b)),
+        Box::new(|b| u64::MAX - u64::from(b.first)),
+    ];
+    let mut best: Option<(u32, Vec<u32>)> = None;
+    for key in keys {
+        let mut order: Vec<usize> = (0..buffers.len()).collect();
+        order.sort_by_key(|&i| (std::cmp::Reverse(key(&buffers[i])), i));
+        let (end, offsets) = place_in_order(buffers, &order);
+        if best.as_ref().is_none_or(|(least, _)| end < *least) {
+            best = Some((end, offsets));
+        }
+    }
+    let (end, offsets) = best.expect("four orders were tried");
+    for (buffer, offset) in buffers.iter_mut().zip(offsets) {
+        buffer.offset = offset;
+    }
+    end
+}
+
+/// Puts the buffers, in this order, into the smallest gap that holds them (best fit), else at the end.
+fn place_in_order(buffers: &[BufferRepr], order: &[usize]) -> (u32, Vec<u32>) {
+    let mut offsets = vec![0u32; buffers.len()];
+    let mut placed: Vec<usize> = Vec::new();
+    let mut end = 0;
+    for &i in order {
+        let need = (buffers[i].bytes() as u32).next_multiple_of(IMAGE_ALIGN as u32);
+        let span = |j: usize| (offsets[j], offsets[j] + (buffers[j].bytes() as u32).next_multiple_of(IMAGE_ALIGN as u32));
+        let mut taken: Vec<(u32, u32)> =
+            placed.iter().filter(|&&j| buffers[i].lives_with(&buffers[j])).map(|&j| span(j)).collect();
+        taken.sort_unstable();
+        let mut gap: Option<(u32, u32)> = None;
+        let mut at = 0;
+        for (from, to) in taken {
+            if from > at && from - at >= need && gap.is_none_or(|(size, _)| from - at < size) {
+                gap = Some((from - at, at));
+            }
+            at = at.max(to);
+        }
+        offsets[i] = gap.map_or(at, |(_, at)| at);
+        end = end.max(offsets[i] + need);
+        placed.push(i);
+    }
+    (end, offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_that_live_together_share_nothing() {
+        for arch in [Arch::for_pictures(28, 28, 1, 10), Arch::for_pictures(32, 32, 3, 10), three_levels()] {
+            let graph = Graph::new(&arch);
+            let plan = plan(&arch, &graph, 1000);
+            for (i, a) in plan.buffers.iter().enumerate() {
+                assert!(a.end() <= u64::from(plan.scratch_offset));
+                for b in &plan.buffers[..i] {
+                    assert!(!(a.lives_with(b) && a.overlaps(b)));
+                }
+            }
+            assert!(plan.arena_bytes >= plan.peak_bytes + 1000);
+        }
+    }
+
+    fn three_levels() -> Arch {
+        Arch {
+            widths: vec![16, 24, 32],
+            encoder: vec![1, 2],
+            decoder: vec![2, 1],
+            middle: 3,
+            attention_heads: 4,
+            ..Arch::for_pictures(64, 64, 3, 4)
+        }
+    }
+
+    #[test]
+    fn the_default_network_needs_no_more_than_its_peak() {
+        let arch = Arch::for_pictures(28, 28, 1, 10);
+        let graph = Graph::new(&arch);
+        let plan = plan(&arch, &graph, 0);
+        assert!(plan.arena_bytes <= 45 * 1024, "{}", plan.arena_bytes);
+        // Alignment is all that is lost.
+        assert!(plan.arena_bytes < plan.peak_bytes + 256, "{} {}", plan.arena_bytes, plan.peak_bytes);
+    }
+}
