@@ -7,8 +7,8 @@
 //! RAM:    | stack    | data, arena, buffers ...      | fault stack |
 //! ```
 //!
-//! The stack lies below everything else and grows down: when it overflows it leaves the RAM and the CPU raises a
-//! fault, instead of writing over the arena.
+//! The stack lies below everything else and grows down: when it overflows it leaves the RAM, where the firmware lets
+//! the CPU raise a fault, instead of writing over the arena.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

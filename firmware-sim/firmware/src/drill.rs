@@ -13,6 +13,7 @@ const HANG: u16 = 65003;
 const FLOOD: u16 = 65004;
 const EXIT_WITHOUT_PICTURE: u16 = 65005;
 const DAMAGED_RECORD: u16 = 65006;
+const LOG_WHILE_LOGGING: u16 = 65007;
 
 /// An address that no board has anything at.
 const NOWHERE: *mut u32 = 0xd000_0000 as *mut u32;
@@ -33,8 +34,21 @@ pub fn run(class: u16) {
             console::send(fewstep_wire::Kind::Log, &[&[0xaa; 4096]]);
         },
         EXIT_WITHOUT_PICTURE => console::exit(fewstep_wire::Status::Done),
-        DAMAGED_RECORD => console::garble(),
+        DAMAGED_RECORD => {
+            console::garble();
+            console::exit(fewstep_wire::Status::Done)
+        }
+        LOG_WHILE_LOGGING => defmt::info!("{}", Nested),
         _ => {}
+    }
+}
+
+/// Logs while it is being logged.
+struct Nested;
+
+impl defmt::Format for Nested {
+    fn format(&self, _: defmt::Formatter<'_>) {
+        defmt::info!("inner");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Faults, panics and the stack.
 
-use core::arch::global_asm;
-use core::ptr::{addr_of, read_volatile};
+use core::arch::{asm, global_asm};
+use core::ptr::{addr_of, read_volatile, write_volatile};
 
 use cortex_m_rt::{STACK_PAINT_VALUE, exception};
 use fewstep_wire::{Fault, Kind, Status};
@@ -48,6 +48,38 @@ unsafe extern "C" fn report(frame: u32) -> ! {
         if there { unsafe { read_volatile(address as *const u32) } } else { 0 }
     };
     send(Fault { pc: word(6), lr: word(5), sp: frame, exception: 3, ..Fault::default() })
+}
+
+/// Makes the addresses below the stack inaccessible: an overflow is a fault also where something would answer there.
+pub fn guard_stack() {
+    /// Registers of the memory protection unit (Armv7-M, B3.5).
+    const TYPE: usize = 0xe000_ed90;
+    const CONTROL: usize = 0xe000_ed94;
+    const REGION_BASE: usize = 0xe000_ed9c;
+    const REGION_SIZE: usize = 0xe000_eda0;
+    const CONTROL_ENABLE_WITH_DEFAULT_MAP: u32 = 0b101;
+    const BASE_NAMES_REGION_0: u32 = 1 << 4;
+    const SIZE_EXECUTE_NEVER: u32 = 1 << 28;
+    const SIZE_ENABLE: u32 = 1;
+    /// More than any frame of this firmware.
+    const LARGEST: u32 = 20;
+
+    let (low, _) = stack();
+    // A region starts at a multiple of its size.
+    let log2 = low.trailing_zeros().min(LARGEST);
+    // SAFETY: reading this register changes nothing.
+    let regions = unsafe { read_volatile(TYPE as *const u32) } >> 8 & 0xff;
+    if low == 0 || log2 < 5 || regions == 0 {
+        return;
+    }
+    // SAFETY: region 0 covers nothing that Rust knows (everything of this firmware lies above `low` or in flash), and
+    // everything else keeps the default map. No access permission is the zero of its field.
+    unsafe {
+        write_volatile(REGION_BASE as *mut u32, (low - (1 << log2)) | BASE_NAMES_REGION_0);
+        write_volatile(REGION_SIZE as *mut u32, SIZE_EXECUTE_NEVER | (log2 - 1) << 1 | SIZE_ENABLE);
+        write_volatile(CONTROL as *mut u32, CONTROL_ENABLE_WITH_DEFAULT_MAP);
+        asm!("dsb", "isb");
+    }
 }
 
 /// Adds the CPU's own account of the fault.

@@ -2,7 +2,7 @@
 
 use fewstep_core::Arena;
 
-use crate::{board, console, draw};
+use crate::{board, console, draw, fault};
 
 /// The largest picture that is sent back: 64 x 64 in three channels.
 pub const PICTURE_BYTES: usize = 64 * 64 * 3;
@@ -15,6 +15,7 @@ fn main() -> ! {
     static mut PICTURE: [u8; PICTURE_BYTES] = [0; PICTURE_BYTES];
 
     console::start();
+    fault::guard_stack();
     let status = draw::draw(ARENA.bytes(), PICTURE);
     console::exit(status)
 }

@@ -11,8 +11,8 @@ use fewstep_board::Board;
 use crate::error::Error;
 use crate::process::{self, Ended};
 
-/// Most bytes that a run may write.
-pub const OUTPUT_BYTES: usize = 8 << 20;
+/// Most bytes that a run may write; an ordinary one writes some thousand.
+pub const OUTPUT_BYTES: usize = 1 << 20;
 
 /// Bytes to place in memory before the CPU starts.
 pub struct Load<'a> {

@@ -13,6 +13,7 @@ fewstep-runner --board NAME|FILE.toml [options] STUDENT.fsw
   --class K  --guidance W  --seed S  --steps N  --stochastic     what to draw
   --out FILE           the picture, as PGM or PPM
   --toolchain installed|build-std      default: the first that works
+  --features LIST      cargo features of the firmware
   --no-count           do not count instructions
   --time-limit S       seconds for the run, default 300
   --parts              instructions of every part of a step, not only of steps";
@@ -43,6 +44,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, String> {
             "--steps" => request.steps = number(&word, &value()?)?,
             "--stochastic" => request.sampler = Sampler::Stochastic,
             "--out" => out = Some(value()?),
+            "--features" => options.features = value()?.split(',').map(str::to_string).collect(),
             "--no-count" => options.count = false,
             "--parts" => parts = true,
             "--time-limit" => {

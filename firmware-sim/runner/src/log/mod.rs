@@ -116,7 +116,11 @@ impl Table {
     pub fn line(&self, frame: &[u8]) -> Line {
         self.decode(frame).unwrap_or_else(|| Line {
             level: Level::Warn,
-            text: format!("a log frame that cannot be decoded: {frame:02x?}"),
+            text: format!(
+                "a log frame of {} bytes that cannot be decoded: {:02x?}",
+                frame.len(),
+                &frame[..frame.len().min(32)]
+            ),
         })
     }
 
