@@ -11,4 +11,5 @@ pub mod noise;
 pub mod picture;
 pub mod progress;
 pub mod quant;
+pub mod sampling;
 pub mod train;

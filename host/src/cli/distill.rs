@@ -6,11 +6,12 @@
 use super::common::{DeviceArg, use_threads};
 use super::train_teacher::reshape;
 use crate::data::{self, Split};
-use crate::nn::{AdamWOptions, Checkpoint, Kind, Params, Precision, UNet};
+use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Precision, Stage, UNet};
 use crate::train::{Guidance, Halving, Objective, Phase, RunDir, Schedule};
 use anyhow::{Result, bail, ensure};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Distil a teacher into few-step students with the guidance strength as an input
@@ -117,6 +118,26 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
+type Tensors = BTreeMap<String, Tensor>;
+
+/// The film rows of a student: the teacher's for every block that both have at the same width, else its own.
+fn film_rows(student: &Arch, own: &Tensor, teacher: &Arch, from: &Tensor) -> candle_core::Result<Tensor> {
+    let place = |arch: &Arch, stage: &Stage| match stage {
+        Stage::Block { name, level, film } => Some((name.clone(), (*film, 2 * arch.widths[*level]))),
+        _ => None,
+    };
+    let theirs: BTreeMap<_, _> = teacher.stages().iter().filter_map(|s| place(teacher, s)).collect();
+    let same_rows = own.dims()[1..] == from.dims()[1..];
+    let stages = student.stages();
+    let rows = stages.iter().filter_map(|s| place(student, s)).map(|(name, (at, len))| {
+        match theirs.get(&name).filter(|t| same_rows && t.1 == len) {
+            Some((theirs, _)) => from.narrow(0, *theirs, len),
+            None => own.narrow(0, at, len),
+        }
+    });
+    Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)
+}
+
 struct Distiller<'a> {
     args: &'a Args,
     data: &'a data::Dataset,
@@ -138,22 +159,26 @@ impl Distiller<'_> {
     }
 
     /// The student's shape.
-    fn arch(&self) -> Result<crate::nn::Arch> {
+    fn arch(&self) -> Result<Arch> {
         let mut arch = self.teacher.net.arch.clone();
         reshape(&mut arch, self.args.width, self.args.blocks.as_deref(), self.args.heads)?;
         Ok(arch)
     }
 
     /// The student's first parameters: the teacher's wherever the shapes agree, with zero weights for w.
-    fn start(&self) -> Result<std::collections::BTreeMap<String, candle_core::Tensor>> {
+    fn start(&self) -> Result<Tensors> {
         let arch = self.arch()?;
         let fresh = UNet { params: Params::frozen(UNet::init(&arch, self.args.seed, self.device)?), arch };
         let mut tensors = fresh.add_guidance_input()?;
-        let teacher = self.teacher.net.params.tensors();
+        let teacher = &self.teacher.net;
         for (name, t) in &mut tensors {
-            if let Some(from) = teacher.get(name).filter(|from| from.dims() == t.dims()) {
+            if let Some(from) = teacher.params.tensors().get(name).filter(|from| from.dims() == t.dims()) {
                 *t = from.clone();
             }
+        }
+        for name in ["embed.film.weight", "embed.film.bias"] {
+            let rows = film_rows(&fresh.arch, &tensors[name], &teacher.arch, teacher.params.get(name)?)?;
+            tensors.insert(name.into(), rows);
         }
         Ok(tensors)
     }

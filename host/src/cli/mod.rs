@@ -1,7 +1,9 @@
 //! The command line: one file per verb. Flags parse into plain arguments; each verb's `run` checks them and works.
 
 mod common;
+mod data;
 mod distill;
+mod sample;
 mod train_teacher;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +20,7 @@ struct Cli {
 enum Verb {
     TrainTeacher(train_teacher::Args),
     Distill(distill::Args),
+    Sample(sample::Args),
 }
 
 /// Runs the command line; the exit code is 0, or 2 when arguments or files are wrong.
@@ -36,6 +39,7 @@ pub fn main() -> i32 {
     let result = match cli.verb {
         Verb::TrainTeacher(a) => train_teacher::run(a),
         Verb::Distill(a) => distill::run(a),
+        Verb::Sample(a) => sample::run(a),
     };
     match result {
         Ok(()) => 0,

@@ -41,7 +41,7 @@ impl Grid {
     /// An empty grid for pictures of `[height][width][channels]`, channels 1 or 3. `columns` are the labels above the
     /// columns (as many as there are columns; empty strings for none).
     pub fn new(height: usize, width: usize, channels: usize, columns: Vec<String>) -> Grid {
-        Grid { title: String::new(), scale: 2, height, width, channels, columns, rows: Vec::new() }
+        Grid { title: String::new(), scale: 3, height, width, channels, columns, rows: Vec::new() }
     }
 
     /// `pictures` (each `[height][width][channels]`) in reading order in `columns` columns without labels.
@@ -109,16 +109,16 @@ impl Grid {
         }
 
         let mut canvas = Canvas::new(width, height);
-        canvas.text(&self.title, MARGIN, MARGIN, TITLE_TEXT, INK, Align::Left);
+        canvas.text(&self.title, MARGIN, MARGIN, TITLE_TEXT, [INK, FAINT_INK], Align::Left);
         for (column, label) in self.columns.iter().enumerate() {
             // Labels of fewer lines stand on the pictures.
             let y = top - TEXT_SPACE.min(top) - text_height(label, TEXT).min(top);
-            canvas.text(label, left + column * pitch_x + pitch_x / 2, y, TEXT, INK, Align::Centre);
+            canvas.text(label, left + column * pitch_x + pitch_x / 2, y, TEXT, [INK; 2], Align::Centre);
         }
         for (row, (label, cells)) in self.rows.iter().enumerate() {
             let y = top + row * pitch_y;
             let label_y = y + (pitch_y - text_height(label, TEXT).min(pitch_y)) / 2;
-            canvas.text(label, left - TEXT_SPACE.min(left), label_y, TEXT, INK, Align::Right);
+            canvas.text(label, left - TEXT_SPACE.min(left), label_y, TEXT, [INK, FAINT_INK], Align::Right);
             for (column, cell) in cells.iter().enumerate() {
                 if let Some(picture) = cell {
                     let x = left + column * pitch_x + (pitch_x - picture_width) / 2;
@@ -189,8 +189,8 @@ impl Canvas {
         }
     }
 
-    /// Draws lines of text from `top` down; `x` is their left end, middle or right end. Lines after the first are fainter.
-    fn text(&mut self, text: &str, x: usize, top: usize, size: usize, color: [u8; 3], align: Align) {
+    /// Draws lines of text from `top` down, the first in `colors[0]`, the others in `colors[1]`; `x` is their left end, middle or right end.
+    fn text(&mut self, text: &str, x: usize, top: usize, size: usize, colors: [[u8; 3]; 2], align: Align) {
         for (i, line) in text.split('\n').enumerate() {
             let width = font::width(line) * size;
             let left = match align {
@@ -199,7 +199,7 @@ impl Canvas {
                 Align::Right => x.saturating_sub(width),
             };
             let y = top + i * (font::HEIGHT * size + LINE_SPACE);
-            let color = if i == 0 { color } else { FAINT_INK };
+            let color = colors[i.min(1)];
             font::draw(line, |dx, dy| self.fill(left + dx * size, y + dy * size, size, size, color));
         }
     }

@@ -1,0 +1,141 @@
+//! `fewstep sample`: draws pictures.
+
+use super::common::use_threads;
+use crate::data::npz;
+use crate::diffusion::Sampler;
+use crate::nn::{Engine, Precision};
+use crate::picture::Grid;
+use crate::progress::Progress;
+use crate::sampling::{Drawn, Job, Source};
+use anyhow::{Result, ensure};
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+/// Most pictures of one call.
+const MAX_COUNT: usize = 1_000_000;
+/// Most pictures in a grid.
+const MAX_GRID: usize = 4096;
+
+/// Draw pictures with a student image or a checkpoint
+#[derive(clap::Args)]
+pub struct Args {
+    /// Student image (.fsw) or checkpoint (.safetensors)
+    file: PathBuf,
+    /// Class to draw
+    #[arg(long, conflicts_with = "all_classes")]
+    class: Option<u16>,
+    /// Cycle through the classes (the default)
+    #[arg(long)]
+    all_classes: bool,
+    /// Pictures in all: 1 with --class, else one of each class
+    #[arg(long)]
+    count: Option<usize>,
+    /// Guidance strength w, 0 for none
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    guidance: f32,
+    /// Picture i has seed S + i
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Steps; a student's own if not given
+    #[arg(long)]
+    steps: Option<usize>,
+    #[arg(long, value_enum, default_value = "deterministic")]
+    sampler: Sampler,
+    /// Kernels of the core: auto, scalar or another name
+    #[arg(long, default_value = "auto")]
+    backend: String,
+    /// Matrix arithmetic of checkpoints
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Worker threads, 0 for one a core
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Picture grid to write [default: samples.png, unless --npz or --json is given]
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Pictures and labels to write as arr_0 and arr_1
+    #[arg(long)]
+    npz: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The classes of `count` pictures.
+pub fn classes(class: Option<u16>, count: Option<usize>, classes: usize) -> Vec<u16> {
+    let count = count.unwrap_or(if class.is_some() { 1 } else { classes });
+    (0..count).map(|i| class.unwrap_or((i % classes) as u16)).collect()
+}
+
+/// Writes `drawn` as a labelled grid: a column a class when they cycle.
+pub fn save_grid(path: &std::path::Path, drawn: &Drawn, classes: &[u16], names: &[String], title: &str) -> Result<()> {
+    let cycle = classes.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let columns = if cycle > 1 { cycle } else { (classes.len() as f64).sqrt().ceil() as usize };
+    let label = |c: u16| names.get(usize::from(c)).cloned().unwrap_or_else(|| format!("class {c}"));
+    let labels = if cycle > 1 { classes[..columns].iter().map(|c| label(*c)).collect() } else { vec![String::new(); columns] };
+    let (h, w, c) = drawn.shape;
+    let mut grid = Grid::new(h, w, c, labels);
+    grid.title = if cycle > 1 { title.to_string() } else { format!("{}: {title}", label(classes[0])) };
+    for row in drawn.each().collect::<Vec<_>>().chunks(columns) {
+        grid.push_row("", row.iter().map(|p| Some(*p)))?;
+    }
+    grid.write_png(path)
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let count = args.count.unwrap_or(1);
+    ensure!((1..=MAX_COUNT).contains(&count), "--count {count}: give a number from 1 to {MAX_COUNT}");
+    use_threads(args.threads)?;
+    Engine::select(args.precision)?;
+    let source = Source::open(&args.file)?;
+    let classes = classes(args.class, args.count, source.classes()?);
+    let out = args.out.clone().or_else(|| (args.npz.is_none() && !args.json).then(|| "samples.png".into()));
+    ensure!(
+        out.is_none() || classes.len() <= MAX_GRID,
+        "--count {}: a grid shows at most {MAX_GRID} pictures; write them with --npz", classes.len()
+    );
+    let job = Job {
+        seed: args.seed,
+        classes: classes.clone(),
+        w: args.guidance,
+        steps: args.steps,
+        sampler: args.sampler,
+        backend: args.backend,
+    };
+    let progress = Mutex::new(Progress::new("sample", classes.len() as u64, "pictures"));
+    let drawn = source.draw(&job, |done| {
+        if let Ok(mut p) = progress.lock() {
+            p.set(done as u64, "");
+        }
+    })?;
+    drop(progress);
+    if let Some(path) = &out {
+        let title = format!("{} steps, w = {}, seed {}", drawn.steps, args.guidance, args.seed);
+        save_grid(path, &drawn, &classes, &source.class_names()?, &title)?;
+    }
+    let (h, w, c) = drawn.shape;
+    if let Some(path) = &args.npz {
+        let labels: Vec<i64> = classes.iter().map(|c| i64::from(*c)).collect();
+        npz::write_npz(path, &drawn.pictures, classes.len(), h, w, c, &labels)?;
+    }
+    let each = drawn.seconds / classes.len() as f64;
+    if args.json {
+        let pictures: Vec<_> = drawn.each().zip(&classes).enumerate().map(|(i, (p, class))| {
+            json!({ "seed": args.seed.wrapping_add(i as u64), "class": class, "crc32c": fewstep_core::format::crc::crc32c(p) })
+        }).collect();
+        println!("{}", serde_json::to_string_pretty(&json!({
+            "file": args.file, "steps": drawn.steps, "guidance": args.guidance, "backend": drawn.backend,
+            "shape": [h, w, c], "evaluations_per_picture": drawn.evaluations,
+            "seconds": drawn.seconds, "seconds_per_picture": each, "pictures": pictures,
+            "out": out, "npz": args.npz,
+        }))?);
+    } else {
+        println!(
+            "{} pictures of {} steps in {:.3} s ({:.2} ms each, {}){}",
+            classes.len(), drawn.steps, drawn.seconds, each * 1e3, drawn.backend,
+            [&out, &args.npz].into_iter().flatten().map(|p| format!("\n{}", p.display())).collect::<String>()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Drawing pictures from any of the project's files: a student image through the core, or a checkpoint in float.
+
+use crate::diffusion::{self, SampleRequest, Sampler};
+use crate::files::{self, AlignedBytes};
+use crate::nn::{Checkpoint, Kind};
+use anyhow::{Context, Result, bail};
+use candle_core::Device;
+use fewstep_core::format::header::MAGIC;
+use fewstep_core::{Backend, Model, Request, Session};
+use rayon::prelude::*;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// A file that can draw.
+pub enum Source {
+    Image(StudentImage),
+    Checkpoint(Box<Checkpoint>),
+}
+
+/// A student image that was checked once.
+pub struct StudentImage {
+    bytes: AlignedBytes,
+    /// For messages.
+    pub name: String,
+}
+
+impl StudentImage {
+    /// Reads and checks an image.
+    pub fn open(path: &Path) -> Result<StudentImage> {
+        let bytes = files::read_aligned(path)?;
+        let name = path.display().to_string();
+        Model::parse(&bytes).map_err(|e| anyhow::anyhow!("{name}: {e}; export the student again"))?;
+        Ok(StudentImage { bytes, name })
+    }
+
+    /// The model; parsing was checked by [`StudentImage::open`].
+    pub fn model(&self) -> Result<Model<'_>> {
+        Model::parse(&self.bytes).map_err(|e| anyhow::anyhow!("{}: {e}", self.name))
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What to draw: picture i has seed `seed + i` and class `classes[i]`.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub seed: u64,
+    pub classes: Vec<u16>,
+    pub w: f32,
+    /// The image's own, where None; a checkpoint of a student has its own too.
+    pub steps: Option<usize>,
+    pub sampler: Sampler,
+    /// "auto", "scalar" or another backend's name.
+    pub backend: String,
+}
+
+/// Pictures and what they cost.
+pub struct Drawn {
+    /// [count, H, W, C].
+    pub pictures: Vec<u8>,
+    /// Height, width, channels.
+    pub shape: (usize, usize, usize),
+    pub steps: usize,
+    /// Network evaluations per picture.
+    pub evaluations: usize,
+    pub seconds: f64,
+    pub backend: String,
+}
+
+impl Drawn {
+    /// The pictures one by one.
+    pub fn each(&self) -> impl Iterator<Item = &[u8]> {
+        self.pictures.chunks_exact(self.shape.0 * self.shape.1 * self.shape.2)
+    }
+}
+
+impl Source {
+    /// Opens a student image or a checkpoint, whichever the file is.
+    pub fn open(path: &Path) -> Result<Source> {
+        let (mut file, length) = files::open_file(path)?;
+        let mut head = [0; MAGIC.len()];
+        if length >= MAGIC.len() as u64 {
+            std::io::Read::read_exact(&mut file, &mut head).with_context(|| format!("cannot read {}", path.display()))?;
+        }
+        if head == MAGIC {
+            Ok(Source::Image(StudentImage::open(path)?))
+        } else {
+            Ok(Source::Checkpoint(Box::new(Checkpoint::open(path, &Device::Cpu).with_context(|| {
+                format!("{} is neither a student image nor a checkpoint of fewstep", path.display())
+            })?)))
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> Result<usize> {
+        Ok(match self {
+            Source::Image(i) => usize::from(i.model()?.info().classes),
+            Source::Checkpoint(c) => c.net.arch.classes,
+        })
+    }
+
+    /// Names of the classes, where the file has them.
+    pub fn class_names(&self) -> Result<Vec<String>> {
+        Ok(match self {
+            Source::Image(i) => {
+                let model = i.model()?;
+                let names = model.provenance().find(|(k, _)| *k == "classes").map(|(_, v)| v.to_string());
+                names.map_or(Vec::new(), |n| n.split(", ").map(String::from).collect())
+            }
+            Source::Checkpoint(c) => c.class_names.clone(),
+        })
+    }
+
+    /// Draws; `progress` hears how many pictures are done.
+    pub fn draw(&self, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+        let classes = self.classes()?;
+        if let Some(c) = job.classes.iter().find(|c| usize::from(**c) >= classes) {
+            bail!("--class {c}: the model has classes 0 to {}", classes - 1);
+        }
+        match self {
+            Source::Image(image) => draw_image(image, job, progress),
+            Source::Checkpoint(checkpoint) => draw_checkpoint(checkpoint, job, progress),
+        }
+    }
+}
+
+/// The core's kernels by name.
+pub fn backend(name: &str) -> Result<Backend> {
+    match name {
+        "auto" => Ok(Backend::best()),
+        _ => Backend::all().find(|b| b.name() == name).with_context(|| {
+            let names: Vec<_> = Backend::all().map(|b| b.name()).collect();
+            format!("--backend {name}: this CPU has {}, or auto", names.join(", "))
+        }),
+    }
+}
+
+/// The core's picture for one request, in an arena of its own.
+pub fn draw_one(model: &Model, request: &Request, backend: Backend) -> Result<Vec<u8>> {
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    let mut out = vec![0; model.output_bytes()];
+    let mut session = Session::with_backend(model, &mut arena, backend).map_err(|e| anyhow::anyhow!("{e}"))?;
+    session.sample(request, &mut out).map_err(|e| anyhow::anyhow!("{e}"))?;
+    Ok(out)
+}
+
+fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+    let model = image.model()?;
+    let (info, backend) = (model.info(), backend(&job.backend)?);
+    let own = usize::from(info.steps);
+    let steps = job.steps.unwrap_or(own);
+    diffusion::check_steps(Kind::Student(own), steps, job.sampler)?;
+    if !(info.w_min..=info.w_max).contains(&job.w) {
+        bail!("--guidance {}: {} was distilled for {} to {}", job.w, image.name, info.w_min, info.w_max);
+    }
+    let done = AtomicUsize::new(0);
+    let began = Instant::now();
+    let pictures = job.classes.par_iter().enumerate().map(|(i, class)| {
+        let request = Request {
+            seed: job.seed.wrapping_add(i as u64),
+            class: *class,
+            w: job.w,
+            steps: steps as u16,
+            sampler: match job.sampler {
+                Sampler::Deterministic => fewstep_core::Sampler::Deterministic,
+                Sampler::Stochastic => fewstep_core::Sampler::Stochastic,
+            },
+        };
+        let picture = draw_one(&model, &request, backend)?;
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        Ok(picture)
+    });
+    let pictures: Vec<Vec<u8>> = pictures.collect::<Result<_>>()?;
+    Ok(Drawn {
+        pictures: pictures.concat(),
+        shape: (info.height.into(), info.width.into(), info.channels.into()),
+        steps,
+        evaluations: steps,
+        seconds: began.elapsed().as_secs_f64(),
+        backend: backend.name().into(),
+    })
+}
+
+fn draw_checkpoint(checkpoint: &Checkpoint, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+    let steps = match (job.steps, checkpoint.kind) {
+        (Some(n), _) | (None, Kind::Student(n)) => n,
+        (None, kind) => bail!("a {} draws in any number of steps: give --steps, 64 for example", kind.describe()),
+    };
+    if job.backend != "auto" {
+        bail!("--backend {}: a checkpoint is drawn in float; only student images have backends", job.backend);
+    }
+    diffusion::check_steps(checkpoint.kind, steps, job.sampler)?;
+    if !job.w.is_finite() || job.w < 0.0 || (checkpoint.net.guided() && f64::from(job.w) > crate::nn::MAX_GUIDANCE) {
+        bail!("--guidance {}: give a strength from 0 to {}", job.w, crate::nn::MAX_GUIDANCE);
+    }
+    let request = SampleRequest { steps, seed: job.seed, classes: job.classes.clone(), w: job.w, sampler: job.sampler };
+    let began = Instant::now();
+    let values = diffusion::sample(&checkpoint.net, &request, &Device::Cpu, progress)?;
+    let a = &checkpoint.net.arch;
+    Ok(Drawn {
+        pictures: values.into_iter().map(diffusion::to_byte).collect(),
+        shape: (a.height, a.width, a.channels),
+        steps,
+        evaluations: if checkpoint.net.guided() || job.w == 0.0 { steps } else { 2 * steps },
+        seconds: began.elapsed().as_secs_f64(),
+        backend: format!("float, {}", crate::nn::Engine::current().name()),
+    })
+}
