@@ -189,7 +189,8 @@ impl Canvas {
         }
     }
 
-    /// Draws lines of text from `top` down, the first in `colors[0]`, the others in `colors[1]`; `x` is their left end, middle or right end.
+    /// Draws lines of text from `top` down, the first in `colors[0]`, the others in `colors[1]`; `x` is their left end,
+    /// middle or right end.
     fn text(&mut self, text: &str, x: usize, top: usize, size: usize, colors: [[u8; 3]; 2], align: Align) {
         for (i, line) in text.split('\n').enumerate() {
             let width = font::width(line) * size;
