@@ -186,3 +186,49 @@ fn decode(file: File, name: &str) -> Result<((usize, usize, usize), Vec<u8>)> {
     reader.finish().map_err(damaged)?;
     Ok(((height, width, channels), pixels))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a set of one 2x2 picture of a kind and returns what it says.
+    fn opened(kind: &str, color: ColorType, depth: BitDepth, more: impl Fn(&mut png::Encoder<'_, File>)) -> String {
+        let folder = std::env::temp_dir().join(format!("fewstep-png-{kind}-{}", std::process::id()));
+        fs::create_dir_all(folder.join("class")).unwrap();
+        let mut encoder = png::Encoder::new(File::create(folder.join("class/1.png")).unwrap(), 2, 2);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        more(&mut encoder);
+        let row = (2 * color.samples() * depth as usize).div_ceil(8);
+        encoder.write_header().unwrap().write_image_data(&vec![1; 2 * row]).unwrap();
+        let said = match open(&folder, Split::Train) {
+            Ok(data) => format!("{} channels: {:?}", data.channels, data.pictures),
+            Err(e) => format!("{e:#}"),
+        };
+        fs::remove_dir_all(&folder).unwrap();
+        said
+    }
+
+    #[test]
+    fn eight_bit_grey_and_rgb_are_read() {
+        let eight = BitDepth::Eight;
+        assert_eq!(opened("grey", ColorType::Grayscale, eight, |_| {}), "1 channels: [1, 1, 1, 1]");
+        assert_eq!(opened("rgb", ColorType::Rgb, eight, |_| {}), format!("3 channels: {:?}", [1; 12]));
+    }
+
+    #[test]
+    fn other_kinds_are_refused_with_a_hint() {
+        let eight = BitDepth::Eight;
+        let grey = ColorType::Grayscale;
+        for (said, wanted) in [
+            (opened("grey-alpha", ColorType::GrayscaleAlpha, eight, |_| {}), "alpha channel"),
+            (opened("rgba", ColorType::Rgba, eight, |_| {}), "alpha channel"),
+            (opened("palette", ColorType::Indexed, eight, |e| e.set_palette(&[0; 6])), "palette"),
+            (opened("sixteen", grey, BitDepth::Sixteen, |_| {}), "16 bits"),
+            (opened("bits", grey, BitDepth::One, |_| {}), "1 bits"),
+            (opened("transparent", grey, eight, |e| e.set_trns(&[0, 1])), "transparent colour"),
+        ] {
+            assert!(said.contains("1.png") && said.contains(wanted) && said.ends_with(CONVERT), "{said:?}: {wanted}");
+        }
+    }
+}
