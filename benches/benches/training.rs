@@ -1,0 +1,85 @@
+//! The training kernels at the shapes of the default network, for every engine that this CPU has: one thread, one
+//! picture at a time, as the trainer calls them.
+//!
+//! Throughput is multiply-accumulates a second for convolutions, values a second for normalization.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fewstep::nn::kernels::{ConvShape, NormAct, NormScratch, Scratch};
+use fewstep::nn::{Engine, Precision};
+use fewstep_benches::Numbers;
+
+/// The portable engine, and the fastest one where that is another.
+fn engines() -> Vec<Engine> {
+    let fastest = Engine::select(Precision::Auto).expect("every CPU has an engine");
+    let mut engines = vec![Engine::Portable];
+    if fastest != Engine::Portable {
+        engines.push(fastest);
+    }
+    engines
+}
+
+fn conv(c: &mut Criterion) {
+    for (name, shape) in [
+        ("3x3 14x14 32", ConvShape { h: 14, w: 14, cin: 32, cout: 32, kernel: 3 }),
+        ("3x3 7x7 64", ConvShape { h: 7, w: 7, cin: 64, cout: 64, kernel: 3 }),
+        ("1x1 7x7 64 to 192", ConvShape { h: 7, w: 7, cin: 64, cout: 192, kernel: 1 }),
+        ("3x3 14x14 4 to 32", ConvShape { h: 14, w: 14, cin: 4, cout: 32, kernel: 3 }),
+    ] {
+        let mut n = Numbers::default();
+        let (x, g) = (n.normals(shape.input_len(), 1.0), n.normals(shape.output_len(), 1.0));
+        let weights = n.normals(shape.weights_len(), 0.05);
+        let mut y = vec![0.0; shape.output_len()];
+        let mut scratch = Scratch::default();
+        let mut group = c.benchmark_group("training conv");
+        group.throughput(Throughput::Elements((shape.h * shape.w * shape.weights_len()) as u64));
+        for engine in engines() {
+            let packed = shape.pack(engine, &weights);
+            group.bench_function(BenchmarkId::new(format!("forward {name}"), engine.name()), |b| {
+                b.iter(|| {
+                    y.fill(0.0);
+                    shape.forward(&packed, black_box(&x), &mut y, &mut scratch);
+                })
+            });
+            let mut sum = shape.gradient(engine);
+            group.bench_function(BenchmarkId::new(format!("weight gradient {name}"), engine.name()), |b| {
+                b.iter(|| shape.add_gradient(black_box(&x), black_box(&g), &mut sum, &mut scratch))
+            });
+        }
+        group.finish();
+    }
+}
+
+fn norm_act(c: &mut Criterion) {
+    for (name, positions, channels) in [("14x14 32", 14 * 14, 32), ("7x7 64", 7 * 7, 64)] {
+        let norm = NormAct { positions, channels, silu: true };
+        let mut n = Numbers::default();
+        let (x, dy) = (n.normals(positions * channels, 1.0), n.normals(positions * channels, 1.0));
+        let (scale, shift) = (n.normals(channels, 1.0), n.normals(channels, 0.3));
+        let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let (mut dscale, mut dshift) = (vec![0.0; channels], vec![0.0; channels]);
+        let mut scratch = NormScratch::default();
+        let mut group = c.benchmark_group("training norm_act");
+        group.throughput(Throughput::Elements(x.len() as u64));
+        group.bench_function(BenchmarkId::new("forward", name), |b| {
+            b.iter(|| norm.forward(black_box(&x), &scale, &shift, &mut y, &mut scratch))
+        });
+        group.bench_function(BenchmarkId::new("backward", name), |b| {
+            b.iter(|| {
+                dx.fill(0.0);
+                norm.backward(black_box(&x), &scale, &shift, &dy, &mut dx, &mut dscale, &mut dshift, &mut scratch);
+            })
+        });
+        group.finish();
+    }
+}
+
+/// Short runs: the whole set takes minutes, not tens of them.
+fn config() -> Criterion {
+    Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
+}
+
+criterion_group!(name = training; config = config(); targets = conv, norm_act);
+criterion_main!(training);
