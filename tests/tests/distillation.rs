@@ -1,0 +1,503 @@
+//! The mathematics of guided distillation against a case with a known answer: data from a Gaussian mixture, whose
+//! exact denoiser and exact guided v are known in closed form.
+//!
+//! Notation: phi the angle, alpha = cos(phi), sigma = sin(phi), z = alpha x + sigma eps, v = alpha eps - sigma x.
+
+use std::f64::consts::FRAC_PI_2;
+
+use candle_core::{Device, Tensor};
+use fewstep::diffusion::{angle, guided_v, mix, renoise_factors, rotate};
+use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
+use fewstep::noise::sample_noise;
+use fewstep::train::{Batch, Guidance, Halving, Objective, Teacher, halving_target};
+use fewstep_core::sampler::schedule;
+use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
+
+/// Values of a picture: four, as 2x2 grey pixels.
+const D: usize = 4;
+
+/// A normal distribution with one standard deviation in every direction.
+#[derive(Clone, Copy)]
+struct Component {
+    weight: f64,
+    mean: [f64; D],
+    std: f64,
+}
+
+/// A mixture of normal distributions; weights need not sum to 1.
+#[derive(Clone)]
+struct Mixture(Vec<Component>);
+
+impl Mixture {
+    /// Two components, a wide and a narrow one.
+    fn class_a() -> Mixture {
+        Mixture(vec![
+            Component { weight: 0.7, mean: [0.6, -0.3, 0.1, 0.5], std: 0.25 },
+            Component { weight: 0.3, mean: [-0.5, 0.4, 0.0, 0.7], std: 0.1 },
+        ])
+    }
+
+    /// Three components.
+    fn class_b() -> Mixture {
+        Mixture(vec![
+            Component { weight: 0.5, mean: [-0.6, -0.6, 0.2, -0.4], std: 0.2 },
+            Component { weight: 0.25, mean: [0.0, 0.1, -0.8, -0.2], std: 0.15 },
+            Component { weight: 0.25, mean: [0.3, 0.8, 0.4, -0.6], std: 0.3 },
+        ])
+    }
+
+    /// Both classes, equally often: what a network with the null class sees.
+    fn null() -> Mixture {
+        Mixture([Mixture::class_a().0, Mixture::class_b().0].concat())
+    }
+
+    /// Density of z at angle `phi`, without the factor (2 pi)^(-D/2).
+    fn density(&self, z: &[f64], phi: f64) -> f64 {
+        self.0.iter().map(|c| weight_at(c, z, phi)).sum()
+    }
+
+    /// E[x | z] and E[eps | z]: of each component by linear regression, weighted by how likely it made z.
+    fn posterior(&self, z: &[f64], phi: f64) -> ([f64; D], [f64; D]) {
+        let (alpha, sigma) = (phi.cos(), phi.sin());
+        let total = self.density(z, phi);
+        let (mut x, mut eps) = ([0.0; D], [0.0; D]);
+        for c in &self.0 {
+            let share = weight_at(c, z, phi) / total;
+            let variance = alpha * alpha * c.std * c.std + sigma * sigma;
+            for i in 0..D {
+                let r = (z[i] - alpha * c.mean[i]) / variance;
+                x[i] += share * (c.mean[i] + alpha * c.std * c.std * r);
+                eps[i] += share * sigma * r;
+            }
+        }
+        (x, eps)
+    }
+
+    /// The exact v.
+    fn v(&self, z: &[f64], phi: f64) -> [f64; D] {
+        let (x, eps) = self.posterior(z, phi);
+        std::array::from_fn(|i| phi.cos() * eps[i] - phi.sin() * x[i])
+    }
+
+    /// Mean and variance of every value.
+    fn moments(&self) -> [(f64, f64); D] {
+        let total: f64 = self.0.iter().map(|c| c.weight).sum();
+        std::array::from_fn(|i| {
+            let mean = self.0.iter().map(|c| c.weight * c.mean[i]).sum::<f64>() / total;
+            let square = self.0.iter().map(|c| c.weight * (c.mean[i].powi(2) + c.std * c.std)).sum::<f64>() / total;
+            (mean, square - mean * mean)
+        })
+    }
+}
+
+/// Weight of a component times its density at z, noised to `phi`.
+fn weight_at(c: &Component, z: &[f64], phi: f64) -> f64 {
+    let (alpha, sigma) = (phi.cos(), phi.sin());
+    let variance = alpha * alpha * c.std * c.std + sigma * sigma;
+    let distance: f64 = (0..D).map(|i| (z[i] - alpha * c.mean[i]).powi(2)).sum();
+    c.weight * (-distance / (2.0 * variance)).exp() / variance.powf(D as f64 / 2.0)
+}
+
+/// The exact guided v of class a.
+fn exact_guided(z: &[f64], phi: f64, w: f64) -> [f64; D] {
+    let (with, without) = (Mixture::class_a().v(z, phi), Mixture::null().v(z, phi));
+    std::array::from_fn(|i| (1.0 + w) * with[i] - w * without[i])
+}
+
+/// Pictures as a batch [n, 2, 2, 1].
+fn batch(pictures: &[f32]) -> Tensor {
+    Tensor::from_slice(pictures, (pictures.len() / D, 2, 2, 1), &Device::Cpu).unwrap()
+}
+
+/// A function of (picture, angle) applied to a batch.
+fn apply(z: &Tensor, phi: &[f32], f: impl Fn(&[f64], f64) -> [f64; D]) -> candle_core::Result<Tensor> {
+    let flat = values(z);
+    let mut out = Vec::with_capacity(flat.len());
+    for (z, phi) in flat.chunks_exact(D).zip(phi) {
+        let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+        out.extend(f(&z, f64::from(*phi)).map(|v| v as f32));
+    }
+    Ok(batch(&out))
+}
+
+/// Some z at angle `phi`, near the data of both classes.
+fn noised(seed: u64, count: usize, phi: f64) -> Vec<f32> {
+    let noise = normals(seed, 2 * count * D);
+    let components = Mixture::null().0;
+    let value = |i: usize| {
+        let c = &components[(i / D) % components.len()];
+        phi.cos() * (c.mean[i % D] + c.std * f64::from(noise[i])) + phi.sin() * f64::from(noise[count * D + i])
+    };
+    (0..count * D).map(|i| value(i) as f32).collect()
+}
+
+/// Start noise, as the samplers take it.
+fn start(seed: u64, count: usize) -> Tensor {
+    let mut noise = vec![0.0; count * D];
+    sample_noise(seed, 0, D, &mut noise);
+    batch(&noise)
+}
+
+/// Mean and variance of every value of a batch.
+fn measured(pictures: &Tensor) -> [(f64, f64); D] {
+    let flat = values(pictures);
+    let n = (flat.len() / D) as f64;
+    std::array::from_fn(|i| {
+        let mean = flat.iter().skip(i).step_by(D).map(|v| f64::from(*v)).sum::<f64>() / n;
+        (mean, flat.iter().skip(i).step_by(D).map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n)
+    })
+}
+
+fn assert_moments(pictures: &Tensor, want: &Mixture, tolerance: f64) {
+    for (i, ((mean, variance), (want_mean, want_variance))) in measured(pictures).into_iter().zip(want.moments()).enumerate() {
+        assert!((mean - want_mean).abs() < tolerance, "value {i}: mean {mean}, not {want_mean}");
+        assert!((variance - want_variance).abs() < tolerance, "value {i}: variance {variance}, not {want_variance}");
+    }
+}
+
+/// x^ = alpha z - sigma v and eps^ = sigma z + alpha v give back what v was made of, and z = alpha x^ + sigma eps^.
+#[test]
+fn v_converts_to_x_and_eps() {
+    for phi in [0.0, 0.01, 0.4, 0.8, 1.2, 1.5, FRAC_PI_2] {
+        let (alpha, sigma) = (phi.cos(), phi.sin());
+        for z in noised(3, 8, phi).chunks_exact(D) {
+            let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+            for m in [Mixture::class_a(), Mixture::class_b(), Mixture::null()] {
+                let (v, (x, eps)) = (m.v(&z, phi), m.posterior(&z, phi));
+                for i in 0..D {
+                    assert!((alpha * z[i] - sigma * v[i] - x[i]).abs() < 1e-12);
+                    assert!((sigma * z[i] + alpha * v[i] - eps[i]).abs() < 1e-12);
+                    assert!((alpha * x[i] + sigma * eps[i] - z[i]).abs() < 1e-12);
+                }
+            }
+        }
+    }
+}
+
+/// The guided v belongs to the density p(z|c)^(1+w) / p(z)^w (Ho & Salimans): with its score s, by Tweedie's formula,
+/// v = -(sigma/alpha) (z + s). The score is taken from the densities by differences, so no denoiser enters.
+#[test]
+fn guided_v_is_that_of_the_sharpened_density() {
+    let (class, null) = (Mixture::class_a(), Mixture::null());
+    for w in [0.0, 0.5, 1.0, 4.0] {
+        for phi in [0.3, 0.7, 1.1, 1.4] {
+            for z in noised(4, 6, phi).chunks_exact(D) {
+                let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+                let log = |z: &[f64]| (1.0 + w) * class.density(z, phi).ln() - w * null.density(z, phi).ln();
+                let got = exact_guided(&z, phi, w);
+                for i in 0..D {
+                    let at = |step: f64| {
+                        let mut z = z.clone();
+                        z[i] += step;
+                        log(&z)
+                    };
+                    let score = (at(1e-5) - at(-1e-5)) / 2e-5;
+                    let want = -phi.tan() * (z[i] + score);
+                    assert!((got[i] - want).abs() < 1e-6 * (1.0 + want.abs()), "w {w} phi {phi}: {} not {want}", got[i]);
+                }
+            }
+        }
+    }
+}
+
+/// With w = 0 the formula is the conditional v; strength s = 1 + w of the other convention would give the null one.
+#[test]
+fn strength_zero_is_the_conditional_v() {
+    let z = [0.2, -0.4, 0.6, 0.1];
+    let (class, null) = (Mixture::class_a().v(&z, 1.0), Mixture::null().v(&z, 1.0));
+    assert_eq!(exact_guided(&z, 1.0, 0.0), class);
+    for i in 0..D {
+        assert!((exact_guided(&z, 1.0, -1.0)[i] - null[i]).abs() < 1e-12);
+        assert!((exact_guided(&z, 1.0, 2.0)[i] - (class[i] + 2.0 * (class[i] - null[i]))).abs() < 1e-12);
+    }
+}
+
+/// The same in a network that needs two evaluations, for several strengths in one batch.
+#[test]
+fn network_is_guided_by_the_same_formula() {
+    Engine::select(Precision::F32).unwrap();
+    let arch = tiny_arch();
+    let net = random_net(&arch, false, 1);
+    let z = Tensor::from_vec(normals(5, 3 * 64), (3, 4, 4, 4), &Device::Cpu).unwrap();
+    let (phi, class, w) = ([0.3, 0.9, 1.5], [0, 1, 1], [0.0, 1.5, 4.0]);
+    let evaluate = |class: &[u16]| values(&net.forward(&Query { z: &z, phi: &phi, class, w: None }).unwrap());
+    let (with, without) = (evaluate(&class), evaluate(&[2; 3]));
+    let got = values(&guided_v(&net, &z, &phi, &class, &w).unwrap());
+    let want: Vec<f32> = (0..got.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
+    assert!(largest_difference(&got, &want) < 1e-5);
+    assert!(largest_difference(&got[..64], &with[..64]) < 1e-6, "w = 0 is the conditional v");
+    assert!(largest_difference(&with[..64], &without[..64]) > 0.01, "the class matters, else this test shows nothing");
+    assert_eq!(values(&guided_v(&net, &z, &phi, &class, &[0.0; 3]).unwrap()), with);
+}
+
+/// Many DDIM steps along the exact v carry noise to the data's distribution.
+#[test]
+fn many_rotations_carry_noise_to_the_mixture() {
+    let steps = 200;
+    for (seed, class) in [Mixture::class_a(), Mixture::class_b()].iter().enumerate() {
+        let count = 8192;
+        let mut z = start(seed as u64, count);
+        for i in 0..steps {
+            let phi = angle(i, steps);
+            let v = apply(&z, &vec![phi as f32; count], |z, phi| class.v(z, phi)).unwrap();
+            z = rotate(&z, &v, &vec![(phi - angle(i + 1, steps)) as f32; count]).unwrap();
+        }
+        // The mean of 8192 values of spread 0.6 has a standard error of 0.007.
+        assert_moments(&z, class, 0.03);
+        // Not only the moments: each component gets its share of the pictures, counted by how likely it made them.
+        let flat = values(&z);
+        for c in &class.0 {
+            let likely = |p: &[f32]| {
+                let p: Vec<f64> = p.iter().map(|v| f64::from(*v)).collect();
+                weight_at(c, &p, 0.0) / class.density(&p, 0.0)
+            };
+            let share = flat.chunks_exact(D).map(likely).sum::<f64>() / count as f64;
+            assert!((share - c.weight).abs() < 0.02, "a share of {share} where {} is right", c.weight);
+        }
+    }
+}
+
+/// The stochastic sampler, too, ends in the data's distribution.
+#[test]
+fn stochastic_sampler_carries_noise_to_the_mixture() {
+    let (steps, count, class) = (200, 8192, Mixture::class_a());
+    let mut z = start(11, count);
+    for i in 0..steps {
+        let phi = angle(i, steps);
+        let d = phi - angle(i + 1, steps);
+        let v = apply(&z, &vec![phi as f32; count], |z, phi| class.v(z, phi)).unwrap();
+        if i + 1 == steps {
+            z = rotate(&z, &v, &vec![d as f32; count]).unwrap();
+        } else {
+            z = rotate(&z, &v, &vec![(2.0 * d) as f32; count]).unwrap();
+            let (scale, sigma) = renoise_factors(phi - 2.0 * d, phi - d);
+            let mut noise = vec![0.0; count * D];
+            sample_noise(11, 1 + i as u32, D, &mut noise);
+            z = mix(&vec![scale as f32; count], &z, &vec![sigma as f32; count], &batch(&noise)).unwrap();
+        }
+    }
+    assert_moments(&z, &class, 0.03);
+}
+
+/// Re-noising takes signal and noise of angle phi_s to those of phi_k: signal factor, and variances of independent
+/// noises added.
+#[test]
+fn renoising_lands_on_the_angle() {
+    for steps in [2, 3, 4, 8, 64] {
+        for i in 0..steps - 1 {
+            let phi = angle(i, steps);
+            let d = phi - angle(i + 1, steps);
+            let (phi_s, phi_k) = ((phi - 2.0 * d).max(0.0), phi - d);
+            let (scale, sigma) = renoise_factors(phi_s, phi_k);
+            assert!((scale * phi_s.cos() - phi_k.cos()).abs() < 1e-12);
+            assert!(((scale * phi_s.sin()).powi(2) + sigma * sigma - phi_k.sin().powi(2)).abs() < 1e-12);
+            // Data of unit variance keeps it.
+            let unit = (scale * phi_s.cos()).powi(2) + (scale * phi_s.sin()).powi(2) + sigma * sigma;
+            assert!((unit - 1.0).abs() < 1e-12);
+            // The device's factors are the same.
+            let device = schedule::stochastic(phi as f32, phi_k as f32).renoise.unwrap();
+            assert!((f64::from(device.rescale) - scale).abs() < 1e-5 && (f64::from(device.noise) - sigma).abs() < 1e-5);
+        }
+    }
+    // By hand, two steps: after the double step the picture is clean, and half of its power is replaced.
+    let (scale, sigma) = renoise_factors(0.0, FRAC_PI_2 / 2.0);
+    assert!((scale - 0.5f64.sqrt()).abs() < 1e-12 && (sigma - 0.5f64.sqrt()).abs() < 1e-12);
+}
+
+/// A rotation is the DDIM step z_s = alpha_s x^ + sigma_s eps^, step by step.
+#[test]
+fn rotation_equals_the_alpha_sigma_form() {
+    let count = 64;
+    for steps in [1, 2, 4, 8] {
+        let mut z = start(21, count);
+        let mut other: Vec<f64> = values(&z).iter().map(|v| f64::from(*v)).collect();
+        for i in 0..steps {
+            let (phi, to) = (angle(i, steps), angle(i + 1, steps));
+            let v = apply(&z, &vec![phi as f32; count], |z, phi| exact_guided(z, phi, 1.0)).unwrap();
+            z = rotate(&z, &v, &vec![(phi - to) as f32; count]).unwrap();
+            for z in other.chunks_exact_mut(D) {
+                let v = exact_guided(z, phi, 1.0);
+                for i in 0..D {
+                    let (x, eps) = (phi.cos() * z[i] - phi.sin() * v[i], phi.sin() * z[i] + phi.cos() * v[i]);
+                    z[i] = to.cos() * x + to.sin() * eps;
+                }
+            }
+        }
+        let other: Vec<f32> = other.iter().map(|v| *v as f32).collect();
+        let difference = largest_difference(&values(&z), &other);
+        assert!(difference < 1e-5, "{steps} steps: {difference}");
+    }
+}
+
+/// One student step along the target ends where two teacher steps end, from every boundary of every round.
+#[test]
+fn one_step_along_the_target_equals_two_teacher_steps() {
+    let count = 16;
+    for steps in [1, 2, 4, 8] {
+        for i in 0..steps {
+            let (from, middle, to) = (angle(i, steps), angle(2 * i + 1, 2 * steps), angle(i + 1, steps));
+            let z = batch(&noised(30 + i as u64, count, from));
+            let phi = vec![from as f32; count];
+            for w in [0.0, 1.0, 4.0] {
+                let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| exact_guided(z, phi, w));
+                let target = halving_target(steps, &z, &phi, teacher).unwrap();
+                let once = rotate(&z, &target, &vec![(from - to) as f32; count]).unwrap();
+                let half = rotate(&z, &teacher(&z, &phi).unwrap(), &vec![(from - middle) as f32; count]).unwrap();
+                let v2 = teacher(&half, &vec![middle as f32; count]).unwrap();
+                let twice = rotate(&half, &v2, &vec![(middle - to) as f32; count]).unwrap();
+                let difference = largest_difference(&values(&once), &values(&twice));
+                assert!(difference < 2e-6, "step {i} of {steps}, w {w}: {difference}");
+            }
+        }
+    }
+}
+
+/// One target by hand, in plain numbers: one step, from noise, z = 0.3, a teacher that says 0.5 and then -0.2.
+///
+/// d = 90 degrees, h = 45 degrees. Two steps: 0.3 cos 45 - 0.5 sin 45 = -0.1414214, then
+/// -0.1414214 cos 45 + 0.2 sin 45 = 0.0414214. One step from 90 to 0 degrees gives -v~, so v~ = -0.0414214.
+#[test]
+fn one_target_by_hand() {
+    let z = batch(&[0.3; D]);
+    let phi = [FRAC_PI_2 as f32];
+    let calls = std::cell::RefCell::new(Vec::new());
+    let target = halving_target(1, &z, &phi, |z, phi| {
+        calls.borrow_mut().push((values(z)[0], phi[0]));
+        apply(z, phi, |_, phi| [if phi > 1.0 { 0.5 } else { -0.2 }; D])
+    });
+    for v in values(&target.unwrap()) {
+        assert!((v + 0.041_421_36).abs() < 1e-6, "{v}");
+    }
+    let calls = calls.into_inner();
+    let want = [(0.3, 1.570_796_3), (-0.141_421_36, 0.785_398_2)];
+    assert_eq!(calls.len(), 2);
+    for (got, want) in calls.iter().zip(want) {
+        assert!((got.0 - want.0).abs() < 1e-6 && (got.1 - want.1).abs() < 1e-6, "the teacher was asked for {got:?}, not {want:?}");
+    }
+}
+
+/// Data that is a single point has straight trajectories: the student's target is what the teacher says.
+#[test]
+fn target_of_straight_trajectories_is_the_teachers_v() {
+    let point = Mixture(vec![Component { weight: 1.0, mean: [0.5, -0.25, 0.0, 1.0], std: 0.0 }]);
+    let z = batch(&normals(40, 8 * D));
+    for (steps, i) in [(1, 0), (2, 0), (2, 1), (8, 3), (8, 6)] {
+        let phi = vec![angle(i, steps) as f32; 8];
+        let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| point.v(z, phi));
+        let target = halving_target(steps, &z, &phi, teacher).unwrap();
+        let difference = largest_difference(&values(&target), &values(&teacher(&z, &phi).unwrap()));
+        assert!(difference < 1e-5, "step {i} of {steps}: {difference}");
+    }
+}
+
+/// Salimans & Ho (2022), appendix G: the target is x~ = (z'' - (sigma''/sigma) z) / (alpha'' - (sigma''/sigma) alpha),
+/// with z'' after two DDIM steps of the teacher; as v, v = (alpha z - x~) / sigma.
+#[test]
+fn target_equals_progressive_distillations_formula() {
+    let ddim = |z: &[f64], w: f64, phi: f64, to: f64| -> Vec<f64> {
+        let v = exact_guided(z, phi, w);
+        let step = |i: usize| {
+            let (x, eps) = (phi.cos() * z[i] - phi.sin() * v[i], phi.sin() * z[i] + phi.cos() * v[i]);
+            to.cos() * x + to.sin() * eps
+        };
+        (0..D).map(step).collect()
+    };
+    for steps in [1, 2, 4, 8] {
+        for i in 0..steps {
+            let (t, mid, end) = (angle(i, steps), angle(2 * i + 1, 2 * steps), angle(i + 1, steps));
+            let flat = noised(50 + i as u64, 8, t);
+            let want: Vec<f32> = flat
+                .chunks_exact(D)
+                .flat_map(|z| {
+                    let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+                    let after = ddim(&ddim(&z, 2.0, t, mid), 2.0, mid, end);
+                    let ratio = end.sin() / t.sin();
+                    (0..D).map(move |i| {
+                        let x = (after[i] - ratio * z[i]) / (end.cos() - ratio * t.cos());
+                        ((t.cos() * z[i] - x) / t.sin()) as f32
+                    }).collect::<Vec<_>>()
+                })
+                .collect();
+            let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| exact_guided(z, phi, 2.0));
+            let got = halving_target(steps, &batch(&flat), &[t as f32; 8], teacher).unwrap();
+            let difference = largest_difference(&values(&got), &want);
+            assert!(difference < 2e-5, "step {i} of {steps}: {difference}");
+        }
+    }
+}
+
+/// A training batch of the tiny network's pictures with the random numbers given.
+fn training_batch(t: &[f32], u: &[[f32; 2]]) -> Batch {
+    let n = t.len();
+    let tensor = |seed| Tensor::from_vec(normals(seed, n * 64), (n, 4, 4, 4), &Device::Cpu).unwrap();
+    Batch { x: tensor(60), eps: tensor(61), class: (0..n as u16).map(|i| i % 2).collect(), t: t.to_vec(), u: u.to_vec() }
+}
+
+/// What the teacher learns: z and v of the same picture, noise and angle; the null class below the dropout share.
+#[test]
+fn teachers_targets_are_the_definition() {
+    let batch = training_batch(&[0.0, 0.25, 0.5, 0.999], &[[0.05, 0.0], [0.1, 0.0], [0.0999, 0.9], [0.99, 0.0]]);
+    let targets = Teacher { classes: 2, dropout: 0.1 }.targets(&batch).unwrap();
+    assert_eq!(targets.class, [2, 1, 2, 1]);
+    assert!(targets.w.is_none());
+    let (x, eps, z, v) = (values(&batch.x), values(&batch.eps), values(&targets.z), values(&targets.v));
+    for i in 0..x.len() {
+        let phi = targets.phi[i / 64];
+        assert!((phi - batch.t[i / 64] * FRAC_PI_2 as f32).abs() < 1e-6);
+        assert!((z[i] - (phi.cos() * x[i] + phi.sin() * eps[i])).abs() < 1e-5);
+        assert!((v[i] - (phi.cos() * eps[i] - phi.sin() * x[i])).abs() < 1e-5);
+    }
+}
+
+/// Stage 1: the target is the guided v of two evaluations, at w uniform over [0, 4].
+#[test]
+fn stage_one_learns_the_guided_teacher() {
+    Engine::select(Precision::F32).unwrap();
+    let teacher = random_net(&tiny_arch(), false, 2);
+    let batch = training_batch(&[0.1, 0.5, 0.9], &[[0.0, 0.5], [0.25, 0.5], [0.999, 0.5]]);
+    let targets = Guidance { teacher: teacher.clone() }.targets(&batch).unwrap();
+    let w = targets.w.unwrap();
+    for (w, u) in w.iter().zip(&batch.u) {
+        assert!((f64::from(*w) - f64::from(u[0]) * MAX_GUIDANCE).abs() < 1e-6);
+    }
+    assert_eq!(targets.class, batch.class, "the student's class is never dropped");
+    let evaluate = |class: &[u16]| values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None }).unwrap());
+    let (with, without) = (evaluate(&batch.class), evaluate(&[2; 3]));
+    let want: Vec<f32> = (0..with.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
+    assert!(largest_difference(&values(&targets.v), &want) < 1e-5);
+}
+
+/// Stage 2: only the angles of the student's own steps are trained, each of them equally often, and a student that
+/// says the target takes one step where its teacher, with the same class and w, takes two.
+#[test]
+fn stage_two_learns_two_steps_of_its_teacher() {
+    Engine::select(Precision::F32).unwrap();
+    let teacher = random_net(&tiny_arch(), true, 3);
+    for steps in [1, 2, 4, 8] {
+        let n = 16;
+        let t: Vec<f32> = (0..n).map(|i| (i as f32 + [0.0, 0.999][i % 2]) / n as f32).collect();
+        let batch = training_batch(&t, &vec![[0.6, 0.0]; n]);
+        let targets = Halving { teacher: teacher.clone(), steps }.targets(&batch).unwrap();
+        for i in 0..steps {
+            let hits = targets.phi.iter().filter(|p| (f64::from(**p) - angle(i, steps)).abs() < 1e-6).count();
+            assert_eq!(hits, n / steps, "angle {i} of {steps} in {:?}", targets.phi);
+        }
+        let w = targets.w.clone().unwrap();
+        assert!(w.iter().all(|w| (w - 2.4).abs() < 1e-6));
+        let (x, eps, z) = (values(&batch.x), values(&batch.eps), values(&targets.z));
+        for i in 0..z.len() {
+            let phi = targets.phi[i / 64];
+            assert!((z[i] - (phi.cos() * x[i] + phi.sin() * eps[i])).abs() < 1e-5);
+        }
+        let d = FRAC_PI_2 / steps as f64;
+        let once = rotate(&targets.z, &targets.v, &vec![d as f32; n]).unwrap();
+        let mut twice = targets.z.clone();
+        for half in 0..2 {
+            let phi: Vec<f32> = targets.phi.iter().map(|p| p - half as f32 * (d / 2.0) as f32).collect();
+            let v = teacher.forward(&Query { z: &twice, phi: &phi, class: &batch.class, w: Some(&w) }).unwrap();
+            twice = rotate(&twice, &v, &vec![(d / 2.0) as f32; n]).unwrap();
+        }
+        let difference = largest_difference(&values(&once), &values(&twice));
+        assert!(difference < 1e-5, "{steps} steps: {difference}");
+    }
+}
