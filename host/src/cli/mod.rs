@@ -1,8 +1,11 @@
 //! The command line: one file per verb. Flags parse into plain arguments; each verb's `run` checks them and works.
 
 mod common;
+mod compare;
 mod data;
 mod distill;
+mod export;
+mod inspect;
 mod sample;
 mod train_teacher;
 
@@ -18,9 +21,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Data(data::Args),
     TrainTeacher(train_teacher::Args),
     Distill(distill::Args),
+    Export(export::Args),
     Sample(sample::Args),
+    Inspect(inspect::Args),
+    Compare(compare::Args),
 }
 
 /// Runs the command line; the exit code is 0, or 2 when arguments or files are wrong.
@@ -37,9 +44,13 @@ pub fn main() -> i32 {
         }
     };
     let result = match cli.verb {
+        Verb::Data(a) => data::run(a),
         Verb::TrainTeacher(a) => train_teacher::run(a),
         Verb::Distill(a) => distill::run(a),
+        Verb::Export(a) => export::run(a),
         Verb::Sample(a) => sample::run(a),
+        Verb::Inspect(a) => inspect::run(a),
+        Verb::Compare(a) => compare::run(a),
     };
     match result {
         Ok(()) => 0,

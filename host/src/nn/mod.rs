@@ -15,4 +15,4 @@ pub use checkpoint::{Checkpoint, Kind, read_tensors, write_tensors};
 pub use kernels::{Engine, Precision};
 pub use optim::{AdamW, AdamWOptions};
 pub use params::Params;
-pub use unet::{Arch, GUIDANCE_FEATURES, MAX_GUIDANCE, Query, Stage, TIME_FEATURES, UNet};
+pub use unet::{Arch, GUIDANCE_FEATURES, MAX_GUIDANCE, Query, Stage, TIME_FEATURES, UNet, time_features};

@@ -3,6 +3,8 @@
 
 mod observe;
 mod range;
+mod student;
 
 pub use observe::observe;
 pub use range::{Seen, quantize_row};
+pub use student::quantize;
