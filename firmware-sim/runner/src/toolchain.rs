@@ -70,8 +70,8 @@ fn add_target(triple: &str, notice: &mut dyn FnMut(&str)) -> Result<(), String> 
             (false, true) => Ok(()),
             (true, _) => Err(format!("`rustup target add {triple}` took longer than {} s", DOWNLOAD.as_secs())),
             (false, false) => {
-                let last = ended.stderr.lines().last().unwrap_or("no message").to_string();
-                Err(format!("`rustup target add {triple}` failed: {last}"))
+                let said = ended.stderr.lines().find(|line| line.starts_with("error")).unwrap_or("no message");
+                Err(format!("`rustup target add {triple}` failed: {said}"))
             }
         }
     };
