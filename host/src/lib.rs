@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod data;
 pub mod diffusion;
+pub mod distill;
 pub mod export;
 pub mod files;
 pub mod nn;

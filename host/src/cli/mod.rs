@@ -3,10 +3,12 @@
 mod common;
 mod compare;
 mod data;
+mod demo;
 mod distill;
 mod export;
 mod inspect;
 mod sample;
+mod simulate;
 mod train_teacher;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +30,8 @@ enum Verb {
     Sample(sample::Args),
     Inspect(inspect::Args),
     Compare(compare::Args),
+    Simulate(simulate::Args),
+    Demo(demo::Args),
 }
 
 /// Runs the command line; the exit code is 0, or 2 when arguments or files are wrong.
@@ -51,6 +55,8 @@ pub fn main() -> i32 {
         Verb::Sample(a) => sample::run(a),
         Verb::Inspect(a) => inspect::run(a),
         Verb::Compare(a) => compare::run(a),
+        Verb::Simulate(a) => simulate::run(a),
+        Verb::Demo(a) => demo::run(a),
     };
     match result {
         Ok(()) => 0,

@@ -1,6 +1,7 @@
 //! `fewstep train-teacher`: trains the guided teacher.
 
 use super::common::{DeviceArg, use_threads};
+use crate::distill::half_file;
 use crate::data::{self, Split};
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Engine, Kind, Params, Precision, UNet};
 use crate::train::{Phase, RunDir, Schedule, Teacher};
@@ -8,7 +9,7 @@ use anyhow::{Result, ensure};
 use candle_core::DType;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Train a class-conditional teacher with classifier-free guidance
 #[derive(clap::Args, Serialize)]
@@ -95,7 +96,7 @@ pub fn run(args: Args) -> Result<()> {
     let out = run.path("teacher.safetensors");
     if out.exists() {
         eprintln!("{} is already trained", out.display());
-        return Ok(());
+        return save_half(&Checkpoint::open(&out, &device)?, &out);
     }
     let net = UNet { params: Params::frozen(UNet::init(&arch, args.seed, &device)?), arch };
     eprintln!(
@@ -115,7 +116,16 @@ pub fn run(args: Args) -> Result<()> {
         ("seed".into(), args.seed.to_string()),
         ("fewstep".into(), env!("CARGO_PKG_VERSION").into()),
     ]);
-    Checkpoint { kind: Kind::Teacher, net, class_names: data.class_names, provenance }.save(&out, DType::F32)?;
+    let teacher = Checkpoint { kind: Kind::Teacher, net, class_names: data.class_names, provenance };
+    teacher.save(&out, DType::F32)?;
     println!("{}", out.display());
+    save_half(&teacher, &out)
+}
+
+/// Writes the checkpoint in f16 beside its f32 file, for shipping: half the size.
+fn save_half(checkpoint: &Checkpoint, file: &Path) -> Result<()> {
+    let half = half_file(file);
+    checkpoint.save(&half, DType::F16)?;
+    println!("{}", half.display());
     Ok(())
 }

@@ -1,0 +1,103 @@
+//! `fewstep simulate`: draws on an emulated board and compares with the host.
+
+use crate::data::npz;
+use crate::picture::write_png;
+use crate::sampling::{StudentImage, backend, draw_one};
+use anyhow::{Result, bail};
+use fewstep_core::Request;
+use fewstep_runner::{Event, Image, Options, Outcome, simulate};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Draw a picture on an emulated microcontroller and compare it with the host's, byte by byte
+#[derive(clap::Args)]
+pub struct Args {
+    /// Student image (.fsw)
+    file: PathBuf,
+    /// an500 (Cortex-M7), an386 (Cortex-M4), or a board file (.toml)
+    #[arg(long)]
+    board: String,
+    #[arg(long, default_value_t = 0)]
+    class: u16,
+    /// Guidance strength w, 0 for none
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
+    guidance: f32,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Picture to write
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Picture and label to write as arr_0 and arr_1
+    #[arg(long)]
+    npz: Option<PathBuf>,
+    /// Seconds until the emulator is given up
+    #[arg(long, default_value_t = 300)]
+    time_limit: u64,
+    /// Report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Draws on a board; also says whether the picture equals the host's.
+pub fn draw_on_board(image: &StudentImage, board: &str, request: &Request, limit: Duration, quiet: bool) -> Result<(Outcome, bool)> {
+    let expected = draw_one(&image.model()?, request, backend("auto")?)?;
+    let guest = fewstep_runner::Request {
+        board: board.into(),
+        image: Image::Bytes(image.bytes().to_vec()),
+        seed: request.seed,
+        class: request.class,
+        w: request.w,
+        steps: request.steps,
+        sampler: fewstep_runner::Sampler::Deterministic,
+    };
+    let options = Options { time_limit: limit, ..Options::default() };
+    let outcome = simulate(&guest, &options, &mut |event: Event| {
+        if !quiet {
+            eprintln!("{board}: {event}");
+        }
+    })?;
+    let equal = outcome.picture == expected;
+    Ok((outcome, equal))
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let image = StudentImage::open(&args.file)?;
+    let request = Request { seed: args.seed, class: args.class, w: args.guidance, ..Request::default() };
+    let (o, equal) = draw_on_board(&image, &args.board, &request, Duration::from_secs(args.time_limit), args.json)?;
+    let (h, w, c) = (usize::from(o.height), usize::from(o.width), usize::from(o.channels));
+    if let Some(path) = &args.out {
+        write_png(path, &o.picture, h, w, c)?;
+    }
+    if let Some(path) = &args.npz {
+        npz::write_npz(path, &o.picture, 1, h, w, c, &[args.class.into()])?;
+    }
+    let per_step: Option<Vec<u64>> = o.steps.as_ref().map(|s| s.iter().map(|s| s.instructions).collect());
+    let mean = per_step.as_ref().map(|s| s.iter().sum::<u64>() as f64 / s.len().max(1) as f64);
+    let per_mac = mean.map(|m| m / o.macs_per_step as f64);
+    if args.json {
+        let mut report = serde_json::to_value(&o)?;
+        report["equal_to_host"] = json!(equal);
+        report["instructions_per_step"] = json!(per_step);
+        report["instructions_per_mac"] = json!(per_mac);
+        report["crc32c"] = json!(fewstep_core::format::crc::crc32c(&o.picture));
+        report["out"] = json!(args.out);
+        report["npz"] = json!(args.npz);
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!("board              {}, kernels {}", o.board, o.backend);
+        println!("picture            {h}x{w}x{c}, {} the host's", if equal { "equal to" } else { "DIFFERENT from" });
+        match (&per_step, per_mac) {
+            (Some(steps), Some(per_mac)) => println!("instructions       {steps:?} per step, {per_mac:.2} per multiply-accumulate"),
+            _ => println!("instructions       not counted: {}", o.not_counted.as_deref().unwrap_or("no counter")),
+        }
+        println!("arena              {} of {} bytes", o.arena_bytes, o.arena_budget);
+        println!("stack high water   {} of {} bytes", o.stack_used, o.stack_bytes);
+        println!("flash              firmware {} of {} bytes, image {} of {} bytes",
+            o.flash.firmware_bytes, o.flash.firmware_budget, o.flash.image_bytes, o.flash.image_budget);
+    }
+    if !equal {
+        bail!("{}: the board's picture differs from the host's", args.board);
+    }
+    Ok(())
+}
