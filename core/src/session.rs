@@ -1,5 +1,7 @@
 //! Sampling: whole pictures, step by step, or operation by operation.
 
+use core::fmt;
+
 use crate::arch::Backend;
 use crate::arena::{self, typed, views};
 use crate::error::{ArenaError, RequestError};
@@ -78,12 +80,18 @@ struct Run {
 
 /// A model with its memory. Runs one request at a time: [`Session::sample`], or [`Session::begin`], then
 /// [`Session::step`] or [`Session::step_op`] until [`Progress::Done`], then [`Session::finish`].
-#[derive(Debug)]
 pub struct Session<'a> {
     model: &'a Model<'a>,
     arena: &'a mut [u8],
     backend: Backend,
     run: Option<Run>,
+}
+
+impl fmt::Debug for Session<'_> {
+    /// The model and the run; not the arena's bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("model", self.model).field("run", &self.run).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Session<'a> {

@@ -1,5 +1,7 @@
 //! The sections of a student image, and typed access to their records.
 
+use core::fmt;
+
 use bytemuck::AnyBitPattern;
 
 use super::buffer::{BUFFER_LEN, BufferRepr, Element};
@@ -16,7 +18,7 @@ use crate::error::{ParseError, Place, Problem};
 /// A view of a student image whose header, checksums, section lengths and info record are right. Whether the records
 /// fit together is [`check`](super::check::check)'s business; access to what does not fit gives `None` or an empty
 /// slice.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Image<'a> {
     header: HeaderRepr,
     info: InfoRepr,
@@ -27,6 +29,13 @@ pub struct Image<'a> {
     data: &'a [u8],
     provenance: &'a [u8],
     names: &'a [u8],
+}
+
+impl fmt::Debug for Image<'_> {
+    /// The header and the info record; not the weights.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image").field("header", &self.header).field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 /// The sections by kind, as they are found.
