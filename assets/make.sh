@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Makes the shipped models from Fashion-MNIST: teacher, students, student image, run logs. Killed, it goes on where it
+# was. Usage: assets/make.sh [DATA], DATA a folder with the four published files (Debian: dataset-fashion-mnist).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data=${1:-/usr/share/datasets/fashion-mnist}
+runs=${RUNS:-runs}
+cargo build --release
+fewstep=${CARGO_TARGET_DIR:-target}/release/fewstep
+
+"$fewstep" train-teacher --data "$data" --out "$runs/teacher" --resume --images 2400000 --seed 1
+"$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/students" --resume \
+  --steps 8,4,2,1 --first 16 --guided-images 256000 --images 128000 --last-factor 3 --seed 1
+
+cp "$runs/teacher/teacher.f16.safetensors" assets/fashion-mnist-teacher.safetensors
+cp "$runs/students/student-4.f16.safetensors" assets/fashion-mnist-student-4.safetensors
+for run in teacher students; do
+  mkdir -p "assets/runs/$run"
+  cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
+done
+"$fewstep" export "$runs/students/student-4.safetensors" --steps 4 --out assets/fashion-mnist-student-4.fsw
+"$fewstep" compare assets/fashion-mnist-student-4.fsw assets/fashion-mnist-student-4.safetensors
