@@ -123,9 +123,9 @@ mod tests {
                     dot * f64::from(s[o]) + f64::from(b[o])
                 };
                 let e2: Vec<f64> = (0..e).map(|o| silu(dense(&e1, &w2, &s2, &b2, o))).collect();
-                for o in 0..f {
+                for (o, &got) in film.iter().enumerate() {
                     let want = dense(&e2, &wf, &sf, &bf, o);
-                    assert!((f64::from(film[o]) - want).abs() < 2e-4, "{} {want}", film[o]);
+                    assert!((f64::from(got) - want).abs() < 2e-4, "{got} {want}");
                 }
             }
         }

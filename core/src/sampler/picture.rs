@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_element_has_its_place() {
-        let mut seen = vec![false; 4 * 6 * 3];
+        let mut seen = [false; 4 * 6 * 3];
         RGB.for_each(|element, place| {
             assert!(!seen[place]);
             seen[place] = true;

@@ -24,7 +24,7 @@ impl Random {
 
     /// Uniform in -127..=127.
     fn weights(&mut self, n: usize) -> Vec<i8> {
-        (0..n).map(|_| ((u64::from(self.next()) * 255 >> 32) as i32 - 127) as i8).collect()
+        (0..n).map(|_| (((u64::from(self.next()) * 255) >> 32) as i32 - 127) as i8).collect()
     }
 
     /// Uniform in centre - bound .. centre + bound.

@@ -96,14 +96,15 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
         roles: plan.roles,
     };
 
-    let mut sections: Vec<(u32, Vec<u8>)> = Vec::new();
-    sections.push((kind::INFO, emit::<INFO_LEN>(|out| info.emit(out))));
-    sections.push((kind::OPS, ops.iter().flat_map(|op| emit::<OP_LEN>(|out| op.emit(out))).collect()));
-    sections.push((kind::BUFFERS, plan.buffers.iter().flat_map(|b| emit::<BUFFER_LEN>(|out| b.emit(out))).collect()));
-    sections.push((kind::TENSORS, tensors.records.iter().flat_map(|t| emit::<TENSOR_LEN>(|out| t.emit(out))).collect()));
-    sections.push((kind::STEPS, steps(spec, &graph)?));
     let provenance = spec.provenance.iter().flat_map(|(key, value)| [key.as_str(), value.as_str()]);
-    sections.push((kind::PROVENANCE, strings(provenance)?));
+    let mut sections = vec![
+        (kind::INFO, emit::<INFO_LEN>(|out| info.emit(out))),
+        (kind::OPS, ops.iter().flat_map(|op| emit::<OP_LEN>(|out| op.emit(out))).collect()),
+        (kind::BUFFERS, plan.buffers.iter().flat_map(|b| emit::<BUFFER_LEN>(|out| b.emit(out))).collect()),
+        (kind::TENSORS, tensors.records.iter().flat_map(|t| emit::<TENSOR_LEN>(|out| t.emit(out))).collect()),
+        (kind::STEPS, steps(spec, &graph)?),
+        (kind::PROVENANCE, strings(provenance)?),
+    ];
     if options.names {
         sections.push((kind::NAMES, strings(graph.nodes.iter().map(|node| node.name.as_str()))?));
     }
@@ -141,7 +142,8 @@ fn assemble(sections: Vec<(u32, Vec<u8>)>) -> Result<Vec<u8>> {
     let mut table = Vec::new();
     let mut body = Vec::new();
     let start = HEADER_LEN + sections.len() * SECTION_LEN;
-    for (kind, mut bytes) in sections.iter().cloned() {
+    let count = sections.len() as u16;
+    for (kind, mut bytes) in sections {
         bytes.resize(bytes.len().next_multiple_of(IMAGE_ALIGN), 0);
         let offset = (start + body.len()) as u32;
         let section = SectionRepr { kind, offset, len: bytes.len() as u32, crc: crc32c(&bytes) };
@@ -152,7 +154,7 @@ fn assemble(sections: Vec<(u32, Vec<u8>)>) -> Result<Vec<u8>> {
     ensure!(file_bytes <= MAX_FILE_BYTES as usize, "{file_bytes} bytes are more than an image may have");
     let header = HeaderRepr {
         version: (VERSION_MAJOR, VERSION_MINOR),
-        sections: sections.len() as u16,
+        sections: count,
         file_bytes: file_bytes as u32,
     };
     let mut file = emit::<HEADER_LEN>(|out| header.emit(&table, out));
