@@ -35,6 +35,14 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()
     temporary.rename_to(&target).with_context(|| cannot_write(path))
 }
 
+/// Says before the work what [`write_atomic`] would say after it: whether `path` can name an output file.
+///
+/// # Errors
+/// When the folder is missing, or `path` is a folder or names no file.
+pub fn check_output(path: &Path) -> Result<()> {
+    resolve(path).map(drop)
+}
+
 /// Reads a whole file of at most `max` bytes.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use fewstep::data::{Dataset, Split, idx};
 use fewstep::nn::{Arch, Params, UNet};
 use fewstep::noise::{Purpose, Stream};
+use serde_json::Value;
 
 /// An own empty folder below the system's temporary one, removed when dropped.
 pub struct Folder(PathBuf);
@@ -66,6 +67,31 @@ pub fn fewstep_command<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item =
 /// Runs the program to its end.
 pub fn fewstep<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
     fewstep_command(args).output().expect("the program starts")
+}
+
+/// Runs the program, which must succeed, and returns its report.
+pub fn report<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Value {
+    let output = fewstep(args);
+    let (text, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{text}{log}", output.status);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("not JSON: {e}\n{text}"))
+}
+
+/// Runs the program, which must refuse: exit code 2, no report, one line. Returns that line.
+pub fn refusal<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> String {
+    let mut command = fewstep_command(args);
+    let output = command.output().expect("the program starts");
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{command:?}\n{log}");
+    assert!(output.stdout.is_empty(), "{command:?}\n{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(log.lines().count(), 1, "{command:?}\n{log}");
+    assert!(log.starts_with("fewstep: "), "{command:?}\n{log}");
+    log
+}
+
+/// The project's folder.
+pub fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Standard normal values.

@@ -56,6 +56,8 @@ pub fn run(args: Args) -> Result<()> {
     let teacher_file = assets.join(TEACHER);
     let teacher = Checkpoint::open(&teacher_file, &Device::Cpu)?;
     let data = data::open(&assets.join(PICTURES), Split::Train)?;
+    // What is looked at last should not be missed after minutes.
+    StudentImage::open(&assets.join(STUDENT))?;
     println!("1. The teacher: {} parameters, guided, trained on Fashion-MNIST.", teacher.net.params.count());
 
     let student_file = args.out.join("student-4.fsw");

@@ -1,7 +1,7 @@
 //! `fewstep distill`: a guided teacher becomes students of few steps.
 
-use super::common::{DeviceArg, use_threads};
-use super::train_teacher::reshape;
+use super::common::{DeviceArg, RunOptions, use_threads};
+use super::train_teacher::{MAX_IMAGES, reshape};
 use crate::data::{self, Split};
 use crate::distill::{Plan, distill};
 use crate::nn::{Checkpoint, Kind, Precision};
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long)]
     width: Option<usize>,
     /// The student's residual blocks: before going down, at the lowest level, after coming up
-    #[arg(long, value_delimiter = ',', num_args = 3, value_name = "E,M,D")]
+    #[arg(long, value_delimiter = ',', value_name = "E,M,D")]
     blocks: Option<Vec<usize>>,
     /// The student's attention heads, 0 for none
     #[arg(long)]
@@ -73,7 +73,9 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     ensure!(args.batch >= 1 && args.batch <= 65536, "--batch {}: give a number from 1 to 65536", args.batch);
-    ensure!(args.images >= 1 && args.guided_images >= 1, "--images and --guided-images must be at least 1");
+    for (name, n) in [("--images", args.images), ("--guided-images", args.guided_images)] {
+        ensure!((1..=MAX_IMAGES).contains(&n), "{name} {n}: give a number from 1 to {MAX_IMAGES}");
+    }
     ensure!(args.lr > 0.0 && args.lr < 1.0, "--lr {}: give a rate between 0 and 1", args.lr);
     ensure!((1..=100).contains(&args.last_factor), "--last-factor {}: give a number from 1 to 100", args.last_factor);
     use_threads(args.threads)?;
@@ -103,7 +105,7 @@ pub fn run(args: Args) -> Result<()> {
         "the teacher draws {}x{}x{} pictures of {} classes, {} holds {}x{}x{} of {}",
         a.height, a.width, a.channels, a.classes, args.data.display(), d.height, d.width, d.channels, d.classes()
     );
-    let run = RunDir::open(&args.out, &args, args.resume)?;
+    let run = RunDir::open(&args.out, &RunOptions::new(&args, &device, &data, Some(&args.teacher))?, args.resume)?;
     for student in distill(&teacher, &data, &device, &run, &plan)? {
         println!("{}", student.display());
     }

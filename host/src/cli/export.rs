@@ -41,6 +41,7 @@ pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
 
 pub fn run(args: Args) -> Result<()> {
     ensure!((1..=MAX_STEPS).contains(&args.steps), "--steps {}: an image holds 1 to {MAX_STEPS} steps", args.steps);
+    files::check_output(&args.out)?;
     // Calibration in f32: the same image on every machine with the same f32 sums.
     Engine::select(Precision::F32)?;
     let checkpoint = Checkpoint::open(&args.checkpoint, &Device::Cpu)?;

@@ -11,7 +11,7 @@ mod sample;
 mod simulate;
 mod train_teacher;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 /// Distils a guided diffusion model until it samples in one to four steps, and runs it on small devices.
 #[derive(Parser)]
@@ -34,6 +34,13 @@ enum Verb {
     Demo(demo::Args),
 }
 
+/// What is wrong with the arguments, without the usage that clap adds after it.
+fn one_sentence(e: &clap::Error) -> String {
+    let text = e.to_string();
+    let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    format!("{}; --help shows the arguments", what.join(" ").trim_start_matches("error: "))
+}
+
 /// Runs the command line; the exit code is 0, or 2 when arguments or files are wrong.
 pub fn main() -> i32 {
     common::keep_large_buffers();
@@ -42,9 +49,17 @@ pub fn main() -> i32 {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version are printed to standard output and are no errors.
-            let code = if e.use_stderr() { 2 } else { 0 };
-            let _ = e.print();
-            return code;
+            match e.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                    let _ = e.print();
+                    return 0;
+                }
+                ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    let _ = e.print();
+                }
+                _ => eprintln!("fewstep: {}", one_sentence(&e)),
+            }
+            return 2;
         }
     };
     let result = match cli.verb {

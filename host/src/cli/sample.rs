@@ -3,6 +3,7 @@
 use super::common::use_threads;
 use crate::data::npz;
 use crate::diffusion::Sampler;
+use crate::files;
 use crate::nn::{Engine, Precision};
 use crate::picture::Grid;
 use crate::progress::Progress;
@@ -95,6 +96,9 @@ pub fn run(args: Args) -> Result<()> {
         out.is_none() || classes.len() <= MAX_GRID,
         "--count {}: a grid shows at most {MAX_GRID} pictures; write them with --npz", classes.len()
     );
+    for path in [&out, &args.npz].into_iter().flatten() {
+        files::check_output(path)?;
+    }
     let job = Job {
         seed: args.seed,
         classes: classes.clone(),

@@ -1,6 +1,7 @@
 //! `fewstep simulate`: draws on an emulated board and compares with the host.
 
 use crate::data::npz;
+use crate::files;
 use crate::picture::write_png;
 use crate::sampling::{StudentImage, backend, draw_one};
 use anyhow::{Result, bail};
@@ -63,6 +64,9 @@ pub fn draw_on_board(image: &StudentImage, board: &str, request: &Request, limit
 
 pub fn run(args: Args) -> Result<()> {
     let image = StudentImage::open(&args.file)?;
+    for path in [&args.out, &args.npz].into_iter().flatten() {
+        files::check_output(path)?;
+    }
     let request = Request { seed: args.seed, class: args.class, w: args.guidance, ..Request::default() };
     let (o, equal) = draw_on_board(&image, &args.board, &request, Duration::from_secs(args.time_limit), args.json)?;
     let (h, w, c) = (usize::from(o.height), usize::from(o.width), usize::from(o.channels));

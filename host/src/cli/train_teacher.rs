@@ -1,11 +1,11 @@
 //! `fewstep train-teacher`: trains the guided teacher.
 
-use super::common::{DeviceArg, use_threads};
+use super::common::{DeviceArg, RunOptions, use_threads};
 use crate::distill::half_file;
 use crate::data::{self, Split};
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Engine, Kind, Params, Precision, UNet};
 use crate::train::{Phase, RunDir, Schedule, Teacher};
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use candle_core::DType;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long)]
     width: Option<usize>,
     /// Residual blocks: before going down, at the lowest level, after coming up
-    #[arg(long, value_delimiter = ',', num_args = 3, value_name = "E,M,D")]
+    #[arg(long, value_delimiter = ',', value_name = "E,M,D")]
     blocks: Option<Vec<usize>>,
     /// Attention heads at the lowest level, 0 for none
     #[arg(long)]
@@ -62,15 +62,20 @@ pub struct Args {
     threads: usize,
 }
 
+/// Most pictures of a phase.
+pub const MAX_IMAGES: u64 = 1 << 40;
+
 /// Changes width, blocks and heads of a default shape.
 pub fn reshape(arch: &mut Arch, width: Option<usize>, blocks: Option<&[usize]>, heads: Option<usize>) -> Result<()> {
     if let Some(width) = width {
+        ensure!((1..=4096).contains(&width), "--width {width}: give a number from 1 to 4096");
         let base = arch.widths[0];
         for w in &mut arch.widths {
             *w = (*w * width / base).next_multiple_of(8);
         }
     }
-    if let Some([e, m, d]) = blocks {
+    if let Some(blocks) = blocks {
+        let [e, m, d] = blocks else { bail!("--blocks: {} numbers given; give three, as in 2,5,3", blocks.len()) };
         arch.encoder.fill(*e);
         arch.middle = *m;
         arch.decoder.fill(*d);
@@ -78,12 +83,12 @@ pub fn reshape(arch: &mut Arch, width: Option<usize>, blocks: Option<&[usize]>, 
     if let Some(h) = heads {
         arch.attention_heads = h;
     }
-    arch.check().map_err(anyhow::Error::msg)
+    arch.check().map_err(|e| anyhow!("no network can be made: {e}; change --width, --blocks, --heads or the pictures of --data"))
 }
 
 pub fn run(args: Args) -> Result<()> {
     ensure!(args.batch >= 1 && args.batch <= 65536, "--batch {}: give a number from 1 to 65536", args.batch);
-    ensure!(args.images >= 1, "--images must be at least 1");
+    ensure!((1..=MAX_IMAGES).contains(&args.images), "--images {}: give a number from 1 to {MAX_IMAGES}", args.images);
     ensure!(args.lr > 0.0 && args.lr < 1.0, "--lr {}: give a rate between 0 and 1", args.lr);
     ensure!((0.0..1.0).contains(&args.ema), "--ema {}: give a decay from 0 to below 1", args.ema);
     ensure!((0.0..=1.0).contains(&args.class_dropout), "--class-dropout {}: give a share from 0 to 1", args.class_dropout);
@@ -92,7 +97,7 @@ pub fn run(args: Args) -> Result<()> {
     let data = data::open(&args.data, Split::Train)?;
     let mut arch = Arch::for_pictures(data.height, data.width, data.channels, data.classes());
     reshape(&mut arch, args.width, args.blocks.as_deref(), args.heads)?;
-    let run = RunDir::open(&args.out, &args, args.resume)?;
+    let run = RunDir::open(&args.out, &RunOptions::new(&args, &device, &data, None)?, args.resume)?;
     let out = run.path("teacher.safetensors");
     if out.exists() {
         eprintln!("{} is already trained", out.display());

@@ -7,7 +7,8 @@ use crate::files;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Largest checkpoint that is read, in bytes.
@@ -113,10 +114,20 @@ fn expected_shapes(net: &UNet) -> Result<Vec<(String, Vec<usize>)>> {
 
 /// Writes named tensors with a description, atomically.
 pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>, description: String) -> Result<()> {
-    let metadata = HashMap::from([("format".to_string(), FORMAT.to_string()), ("fewstep".to_string(), description)]);
     let contiguous: Vec<(&String, Tensor)> = tensors.iter().map(|(k, t)| Ok((k, t.contiguous()?))).collect::<Result<_>>()?;
-    let bytes = safetensors::serialize(contiguous.iter().map(|(k, t)| (k.as_str(), t)), Some(metadata))?;
-    files::write_atomic(path, |w| Ok(w.write_all(&bytes)?))
+    let plain = safetensors::serialize(contiguous.iter().map(|(k, t)| (k.as_str(), t)), None)?;
+    // The library writes metadata in random order; put in here, the same content gives the same bytes.
+    let (len, rest) = plain.split_first_chunk::<8>().context("no header was written")?;
+    let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*len))?);
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(header)?;
+    header.insert("__metadata__".into(), json!({ "fewstep": description, "format": FORMAT }));
+    let mut header = serde_json::to_string(&header)?;
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    files::write_atomic(path, |w| {
+        w.write_all(&(header.len() as u64).to_le_bytes())?;
+        w.write_all(header.as_bytes())?;
+        Ok(w.write_all(data)?)
+    })
 }
 
 /// Reads what [`write_tensors`] wrote: tensors as f32 on `device`, and the description.

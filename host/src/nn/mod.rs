@@ -11,7 +11,7 @@ mod unet;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::{Checkpoint, Kind, read_tensors, write_tensors};
+pub use checkpoint::{Checkpoint, Kind, MAX_CHECKPOINT_BYTES, read_tensors, write_tensors};
 pub use kernels::{Engine, Precision};
 pub use optim::{AdamW, AdamWOptions};
 pub use params::Params;

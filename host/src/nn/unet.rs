@@ -7,6 +7,7 @@
 
 use super::ops;
 use super::params::{Init, Params};
+use crate::data::{MAX_CLASSES, MAX_SIDE};
 use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,6 +18,12 @@ pub const TIME_FEATURES: usize = 16;
 pub const GUIDANCE_FEATURES: usize = 8;
 /// Largest guidance strength that a student is trained for.
 pub const MAX_GUIDANCE: f64 = 4.0;
+/// The film vectors of fewer pictures are computed among zero rows: candle sums small matrix products in another
+/// order, and a picture must not depend on how many are drawn with it.
+const MIN_FILM_ROWS: usize = 32;
+
+/// Largest number of parameters of a network.
+pub const MAX_PARAMETERS: u64 = 1 << 26;
 
 /// Shape of a network; lies in its checkpoint and, for a student, in its image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,11 +83,27 @@ impl Arch {
     /// Says what is wrong with the shape, if anything.
     pub fn check(&self) -> std::result::Result<(), String> {
         let levels = self.widths.len();
+        // With these limits nothing below overflows, also for a description from a damaged file.
+        let blocks = [&self.encoder[..], &self.decoder[..], &[self.middle]].concat();
+        for (what, value, most) in [
+            ("levels", levels, 8),
+            ("a patch side", self.patch, 64),
+            ("a picture side", self.height.max(self.width), MAX_SIDE),
+            ("channels", self.channels, 64),
+            ("classes", self.classes, MAX_CLASSES),
+            ("a width", self.widths.iter().copied().max().unwrap_or(0), 4096),
+            ("blocks", blocks.iter().copied().max().unwrap_or(0), 256),
+            ("the embedding's width", self.embed, 4096),
+        ] {
+            if value > most {
+                return Err(format!("{what} of {value} is more than the {most} that are supported"));
+            }
+        }
         let step = self.patch << (levels.max(1) - 1);
         if levels == 0 || self.encoder.len() != levels - 1 || self.decoder.len() != levels - 1 {
             return Err(format!("{levels} widths need {} encoder and decoder counts each", levels.max(1) - 1));
         }
-        if self.patch == 0 || !self.height.is_multiple_of(step) || !self.width.is_multiple_of(step) {
+        if self.patch == 0 || self.height == 0 || self.width == 0 || !self.height.is_multiple_of(step) || !self.width.is_multiple_of(step) {
             return Err(format!(
                 "pictures of {}x{} do not halve {} times after {}x{} patches; sides must be multiples of {step}",
                 self.height, self.width, levels - 1, self.patch, self.patch
@@ -95,6 +118,15 @@ impl Arch {
         }
         if self.middle == 0 || self.embed == 0 || self.classes == 0 || self.channels == 0 {
             return Err("middle blocks, embedding width, classes and channels must be at least 1".into());
+        }
+        let convolutions: u64 = self.widths.iter().enumerate().map(|(l, w)| self.blocks(l) as u64 * 18 * (*w as u64).pow(2)).sum();
+        let embedding = (self.film_len() + self.classes + self.embed) as u64 * self.embed as u64;
+        if convolutions + embedding > MAX_PARAMETERS {
+            return Err(format!(
+                "its {} million parameters are more than the {} million that are supported",
+                (convolutions + embedding) / 1_000_000,
+                MAX_PARAMETERS / 1_000_000
+            ));
         }
         Ok(())
     }
@@ -144,13 +176,17 @@ impl Arch {
         stages
     }
 
-    /// Length of the film vector: scale and shift of every block.
-    pub fn film_len(&self) -> usize {
-        let blocks = |level: usize| match self.encoder.get(level) {
+    /// Residual blocks on a level.
+    fn blocks(&self, level: usize) -> usize {
+        match self.encoder.get(level) {
             Some(e) => e + self.decoder[level],
             None => self.middle,
-        };
-        self.widths.iter().enumerate().map(|(l, w)| 2 * w * blocks(l)).sum()
+        }
+    }
+
+    /// Length of the film vector: scale and shift of every block.
+    pub fn film_len(&self) -> usize {
+        self.widths.iter().enumerate().map(|(l, w)| 2 * w * self.blocks(l)).sum()
     }
 }
 
@@ -269,7 +305,11 @@ impl UNet {
     fn film(&self, q: &Query) -> Result<Tensor> {
         let p = |name: &str| self.params.get(name);
         let (n, device) = (q.phi.len(), q.z.device());
-        let upload = |v: Vec<f32>, width: usize| Tensor::from_vec(v, (n, width), device);
+        let rows = n.max(MIN_FILM_ROWS);
+        let upload = |mut v: Vec<f32>, width: usize| {
+            v.resize(rows * width, 0.0);
+            Tensor::from_vec(v, (rows, width), device)
+        };
         let time = upload(time_features(q.phi), TIME_FEATURES)?;
         let class = upload(class_features(q.class, self.arch.classes), self.arch.classes + 1)?;
         let mut e = (time.matmul(&p("embed.time.weight")?.t()?)?.broadcast_add(p("embed.time.bias")?)?
@@ -284,7 +324,7 @@ impl UNet {
             (None, true) => candle_core::bail!("this network needs w"),
         }
         let e = silu(&e)?.matmul(&p("embed.hidden.weight")?.t()?)?.broadcast_add(p("embed.hidden.bias")?)?;
-        silu(&e)?.matmul(&p("embed.film.weight")?.t()?)?.broadcast_add(p("embed.film.bias")?)
+        silu(&e)?.matmul(&p("embed.film.weight")?.t()?)?.broadcast_add(p("embed.film.bias")?)?.narrow(0, 0, n)
     }
 
     /// Predicts v [B, H/p, W/p, p*p*C].

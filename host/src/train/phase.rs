@@ -173,9 +173,9 @@ impl Phase<'_> {
         let path = self.run.path("state.safetensors");
         let mut from = (0, 0.0);
         if path.exists() {
-            let (tensors, description) = read_tensors(&path, self.device)?;
-            let saved: Saved = serde_json::from_str(&description)
-                .with_context(|| format!("{}: the saved state is damaged; delete it to start the phase again", path.display()))?;
+            let damaged = || format!("{}: the saved state is damaged; delete it to start the phase again", path.display());
+            let (tensors, description) = read_tensors(&path, self.device).with_context(damaged)?;
+            let saved: Saved = serde_json::from_str(&description).with_context(damaged)?;
             if saved.phase == self.name {
                 for (name, var) in net.params.vars() {
                     let t = tensors.get(&format!("p.{name}")).with_context(|| format!("{} lacks {name}", path.display()))?;

@@ -28,11 +28,15 @@ impl RunDir {
                 bail!("{} was started with other options ({difference}); give the same ones or another --out", root.display());
             }
         } else {
-            if root.exists() && fs::read_dir(root).with_context(|| format!("cannot read {}", root.display()))?.next().is_some() {
+            if root.exists() && names(root)?.iter().any(|name| !is_leftover(name)) {
                 bail!("{} is not empty and holds no run; choose another --out", root.display());
             }
             fs::create_dir_all(root).with_context(|| format!("cannot make the folder {}", root.display()))?;
             files::write_atomic(&file, |w| Ok(writeln!(w, "{}", serde_json::to_string_pretty(&options)?)?))?;
+        }
+        // A write that was killed.
+        for name in names(root)?.iter().filter(|name| is_leftover(name)) {
+            let _ = fs::remove_file(root.join(name));
         }
         Ok(RunDir { root: root.to_path_buf() })
     }
@@ -65,6 +69,17 @@ impl RunDir {
         let kept: Vec<&str> = text.lines().filter(keep).collect();
         files::write_atomic(&path, |w| kept.iter().try_for_each(|l| Ok(writeln!(w, "{l}")?)))
     }
+}
+
+/// Names of what is in a folder.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let read = || fs::read_dir(folder)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<_>>();
+    read().with_context(|| format!("cannot read {}", folder.display()))
+}
+
+/// Whether a file is the temporary one of an atomic write.
+fn is_leftover(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".tmp")
 }
 
 fn first_difference(old: &Value, new: &Value) -> Option<String> {

@@ -1,0 +1,129 @@
+//! Commands that the documents and scripts show: every verb and flag exists, and the README's lines are understood.
+//! (The README's Rust is compiled by `cargo test -p fewstep-core --doc`.)
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use fewstep_tests::{Folder, fewstep, fewstep_command, project};
+
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "assets/README.md",
+    "core/README.md",
+    "docs/architecture.md",
+    "docs/distillation.md",
+    "docs/format.md",
+    "firmware-sim/README.md",
+];
+const SCRIPTS: [&str; 1] = ["assets/make.sh"];
+const VERBS: [&str; 9] =
+    ["data", "train-teacher", "distill", "export", "sample", "inspect", "compare", "simulate", "demo"];
+
+/// A command line: words after the program's name.
+type Line = Vec<String>;
+
+fn read(name: &str) -> String {
+    let path = project().join(name);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The program's command in a line of shell, without comment; None where it runs something else.
+fn command(line: &str) -> Option<Line> {
+    let line = line.split(" #").next()?.trim();
+    let rest =
+        ["fewstep ", "\"$fewstep\" ", "cargo run --release -- "].iter().find_map(|start| line.strip_prefix(start))?;
+    Some(rest.split_whitespace().map(String::from).collect())
+}
+
+fn commands(shell: &str) -> Vec<Line> {
+    shell.replace("\\\n", " ").lines().filter_map(command).collect()
+}
+
+/// The text of the ```sh blocks of a document.
+fn shell_blocks(document: &str) -> String {
+    let mut inside = false;
+    let mut shell = String::new();
+    for line in document.lines() {
+        match line.trim_start().strip_prefix("```") {
+            Some(language) => inside = !inside && language == "sh",
+            None if inside => shell = shell + line + "\n",
+            None => {}
+        }
+    }
+    shell
+}
+
+/// Inline code that names a verb and flags: "`distill --width C`", with or without the program's name.
+fn inline(document: &str) -> Vec<Line> {
+    let prose = document.split("```").step_by(2).collect::<Vec<_>>().join("\n");
+    let codes = prose.split('`').skip(1).step_by(2);
+    let words =
+        codes.map(|code| code.trim_start_matches("fewstep ").split_whitespace().map(String::from).collect::<Line>());
+    words
+        .filter(|w| w.first().is_some_and(|v| VERBS.contains(&v.as_str())) && w.iter().any(|w| w.starts_with("--")))
+        .collect()
+}
+
+/// The flags that a verb explains.
+fn flags(verb: &[&str]) -> Vec<String> {
+    let output = fewstep(verb.iter().copied().chain(["--help"]));
+    assert!(output.status.success(), "fewstep {verb:?} --help: {}", String::from_utf8_lossy(&output.stderr));
+    let page = String::from_utf8(output.stdout).unwrap();
+    let words = page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    words.filter(|w| w.starts_with("--")).map(String::from).collect()
+}
+
+#[test]
+fn every_verb_and_flag_that_is_shown_exists() {
+    let mut shown: Vec<(&str, Line)> = Vec::new();
+    for name in DOCUMENTS {
+        let document = read(name);
+        shown.extend(commands(&shell_blocks(&document)).into_iter().chain(inline(&document)).map(|line| (name, line)));
+    }
+    for name in SCRIPTS {
+        shown.extend(commands(&read(name)).into_iter().map(|line| (name, line)));
+    }
+    let mut known: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for (name, line) in &shown {
+        // `data` has verbs of its own.
+        let length = if line[0] == "data" { 2 } else { 1 };
+        let verb: Vec<&str> = line[..length].iter().map(String::as_str).collect();
+        if !VERBS.contains(&verb[0]) {
+            wrong.push(format!("{name}: no verb {}", verb[0]));
+            continue;
+        }
+        let known = known.entry(verb.clone()).or_insert_with(|| flags(&verb));
+        let used = line.iter().filter(|w| w.starts_with("--")).map(|w| w.split('=').next().unwrap());
+        wrong.extend(
+            used.filter(|f| !known.iter().any(|k| k == f)).map(|f| format!("{name}: {} has no {f}", verb.join(" "))),
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The README shows all of them but what works on data sets, and the script trains, distils, exports, compares.
+    for verb in VERBS.iter().filter(|v| **v != "data") {
+        assert!(
+            shown.iter().any(|(name, line)| *name == "README.md" && line[0] == *verb),
+            "the README does not show {verb}"
+        );
+    }
+    assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 4);
+}
+
+/// In a folder where none of its files are, every line of the README is refused for want of a file, not of a flag.
+#[test]
+fn the_readmes_lines_are_understood() {
+    let folder = Folder::new("readme");
+    let lines = commands(&shell_blocks(&read("README.md")));
+    for line in lines.iter().filter(|line| line[0] != "demo") {
+        let output = fewstep_command(line).current_dir(folder.path()).output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "fewstep {line:?}\n{log}");
+        assert!(log.starts_with("fewstep: "), "fewstep {line:?}\n{log}");
+        assert!(
+            log.contains("no such file") || log.contains("DIR") || log.contains("folder"),
+            "fewstep {line:?}\n{log}"
+        );
+        assert!(folder.names().is_empty(), "fewstep {line:?} made {:?}", folder.names());
+    }
+}
