@@ -148,3 +148,22 @@ fn faults_and_panics_win_over_exit_codes() {
 fn board_files_and_records_agree_on_the_request() {
     assert_eq!(fewstep_board::REQUEST_BYTES as usize, WireRequest::BYTES);
 }
+
+/// Boots for real, with a counter that QEMU cannot load: the run goes on without counts, and says so. The picture is
+/// compared elsewhere; here there is no image, so that the firmware's refusal shows that it ran.
+#[test]
+fn an_emulator_that_refuses_the_counter_still_runs() {
+    let mut simulator = match Simulator::new("an500", &Options { count: false, ..Options::default() }, &mut |_| {}) {
+        Ok(simulator) => simulator,
+        Err(error) => {
+            assert!(error.is_missing_tool(), "{error}");
+            assert!(std::env::var_os("FEWSTEP_REQUIRE_QEMU").is_none(), "FEWSTEP_REQUIRE_QEMU is set, but {error}");
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+            return;
+        }
+    };
+    simulator.firmware.counter = Ok("/nowhere/counter.so".into());
+    let error = simulator.run(&Request::on("an500"), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Refused { status: Status::BadImage, .. }), "{error}");
+}
