@@ -50,3 +50,8 @@ pub use error::{ArenaError, ParseError, Place, Problem, RequestError};
 pub use format::info::{Normalisation, Profile};
 pub use model::{Info, Model};
 pub use session::{Progress, Request, Sampler, Session, Stage};
+
+/// The README's code is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -370,10 +370,10 @@ fn refusals_say_what_where_and_what_to_do_and_touch_nothing() {
         (format!("simulate @image --board an500 --guidance NaN {both}"), vec!["w = NaN", "0 to 4"]),
         (format!("simulate @image --board abacus {both}"), vec!["abacus", "an386", "an500"]),
         (format!("simulate @flipped.fsw {board} {both}"), vec!["flipped.fsw", "checksum"]),
-        (format!("simulate @notes.txt {board} {both}"), vec!["notes.txt", "not a student image"]),
+        (format!("simulate @notes.txt {board} {both}"), vec!["notes.txt", "does not start with the .fsw magic"]),
         // Training that cannot begin.
-        ("train-teacher --data @missing --out @run".into(), vec!["missing"]),
-        ("train-teacher --data @folder --out @run".into(), vec!["folder"]),
+        ("train-teacher --data @missing --out @run".into(), vec!["missing: there is nothing there"]),
+        ("train-teacher --data @folder --out @run".into(), vec!["folder: holds no pictures in a form"]),
         ("train-teacher --data @missing --out @run --batch 0".into(), vec!["--batch 0", "1 to"]),
         ("distill --teacher @student --data @folder --out @run".into(), vec!["4-step student", "train-teacher"]),
         ("distill --teacher @missing --data @folder --out @run".into(), vec!["missing", "no such file"]),

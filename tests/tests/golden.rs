@@ -25,13 +25,83 @@ use fewstep_core::{Backend, Model, Progress, Request, Sampler, Session};
 type Golden = &'static [(&'static str, u32)];
 
 /// CRC-32C of whole pictures of random students.
-const PICTURES: Golden = &[];
+const PICTURES: Golden = &[
+    ("shipped seed 0x0 class 0 w 0 steps 0 Deterministic", 0x5d0a_fc79),
+    ("shipped seed 0x1 class 3 w 1.5 steps 0 Deterministic", 0x4df2_1350),
+    ("shipped seed 0x123456789abcdef class 2 w 4 steps 0 Deterministic", 0x82fc_3f0b),
+    ("shipped seed 0x7 class 1 w 0.3 steps 0 Stochastic", 0x12b1_766b),
+    ("shipped seed 0xffffffffffffffff class 3 w 2 steps 1 Deterministic", 0x40cc_dcd8),
+    ("shipped seed 0x5 class 1 w 1 from a picture at step 1 Deterministic", 0x4302_e377),
+    ("shipped seed 0x5 class 1 w 1 from a picture at step 2 Stochastic", 0xe3a7_e43a),
+    ("colour seed 0x0 class 0 w 0 steps 0 Deterministic", 0xb5f5_dc5b),
+    ("colour seed 0x1 class 3 w 1.5 steps 0 Deterministic", 0x3eae_5dcb),
+    ("colour seed 0x123456789abcdef class 2 w 4 steps 0 Deterministic", 0x8639_4856),
+    ("colour seed 0x7 class 1 w 0.3 steps 0 Stochastic", 0x6978_2166),
+    ("colour seed 0xffffffffffffffff class 3 w 2 steps 1 Deterministic", 0x0e8d_e3b2),
+    ("colour seed 0x9 class 2 w 1 steps 4 Deterministic", 0xb831_a093),
+    ("colour seed 0x9 class 2 w 3.7 steps 2 Stochastic", 0x2154_c3ff),
+    ("colour seed 0x5 class 1 w 1 from a picture at step 1 Deterministic", 0x175d_40e0),
+    ("colour seed 0x5 class 1 w 1 from a picture at step 2 Stochastic", 0x1622_1887),
+];
 
 /// CRC-32C of every operation's output.
-const OPERATIONS: Golden = &[];
+const OPERATIONS: Golden = &[
+    ("conv 3x3 7x5 8 to 12 i8 to i8", 0x5b08_62e9),
+    ("conv 3x3 7x5 8 to 12 i8 to i16", 0x1fcf_2f16),
+    ("conv 3x3 7x5 8 to 12 i8 added to i16", 0xb7bd_f7da),
+    ("conv 3x3 7x5 8 to 12 i16 to i16", 0xccf7_999b),
+    ("conv 3x3 7x5 8 to 12 i16 to f32", 0x3721_5f04),
+    ("conv 3x3 1x1 4 to 3 i8 to i8", 0x5c55_4e7b),
+    ("conv 3x3 1x1 4 to 3 i8 to i16", 0x0d21_fd39),
+    ("conv 3x3 1x1 4 to 3 i8 added to i16", 0x9940_95e3),
+    ("conv 3x3 1x1 4 to 3 i16 to i16", 0x7495_5beb),
+    ("conv 3x3 1x1 4 to 3 i16 to f32", 0xfcb3_2f9c),
+    ("conv 1x1 4x6 20 to 5 i8 to i8", 0xe0e8_3ebb),
+    ("conv 1x1 4x6 20 to 5 i8 to i16", 0xa250_cc32),
+    ("conv 1x1 4x6 20 to 5 i8 added to i16", 0xb2d3_c786),
+    ("conv 1x1 4x6 20 to 5 i16 to i16", 0x966d_7dbb),
+    ("conv 1x1 4x6 20 to 5 i16 to f32", 0x8c92_ff19),
+    ("norm film silu to i8", 0xe946_ed92),
+    ("norm to i8", 0x97f5_f07d),
+    ("norm silu to i16", 0x1380_fc27),
+    ("norm of one value", 0x9ecf_88fe),
+    ("average", 0xb289_9dda),
+    ("doubling", 0x24f6_7e3d),
+    ("quantize", 0x8d9f_a399),
+    ("attention 49 tokens 16 channels 1 heads", 0x2aaf_f6fe),
+    ("attention 12 tokens 24 channels 3 heads", 0x7851_ecc0),
+    ("attention 1 tokens 8 channels 2 heads", 0x361a_12c0),
+    ("embed w 0", 0x97e0_bc20),
+    ("embed w 0.3", 0xe3b6_383e),
+    ("embed w 4", 0x1f20_1c14),
+];
 
 /// Bits of f32, or CRC-32C where there are many.
-const NUMBERS: Golden = &[];
+const NUMBERS: Golden = &[
+    ("normal seed 0x0 stream 0 block 0 lane 0", 0x3f7d_bb33),
+    ("normal seed 0x0 stream 0 block 0 lane 1", 0xbf6c_b6b0),
+    ("normal seed 0x0 stream 0 block 0 lane 2", 0xbf1e_1b9d),
+    ("normal seed 0x0 stream 0 block 0 lane 3", 0xbef6_d1af),
+    ("normal seed 0x1 stream 0 block 195 lane 0", 0xbee2_0706),
+    ("normal seed 0x1 stream 0 block 195 lane 1", 0xbec1_5382),
+    ("normal seed 0x1 stream 0 block 195 lane 2", 0xbe74_047e),
+    ("normal seed 0x1 stream 0 block 195 lane 3", 0x3fa9_97e4),
+    ("normal seed 0x100000005 stream 3 block 0 lane 0", 0xbfd1_9638),
+    ("normal seed 0x100000005 stream 3 block 0 lane 1", 0x3ded_2b72),
+    ("normal seed 0x100000005 stream 3 block 0 lane 2", 0x3fa6_226d),
+    ("normal seed 0x100000005 stream 3 block 0 lane 3", 0xbfb5_b543),
+    ("40000 normals", 0x9f07_cf97),
+    ("exp", 0xf50d_fd05),
+    ("sigmoid", 0x75fc_805e),
+    ("silu", 0xde10_5751),
+    ("ln", 0x748e_8cb0),
+    ("sqrt", 0x1361_9efe),
+    ("sincos", 0x7c39_14ef),
+    ("rne", 0x4d68_f145),
+    ("inv_std", 0x621a_5787),
+    ("straight move from 90 to 45 degrees", 0xa1d8_4c9a),
+    ("renoised move from 90 to 45 degrees", 0x6dcf_996f),
+];
 
 /// 16x16 colour pictures, two levels, two heads.
 fn colour() -> Arch {
@@ -123,10 +193,12 @@ impl Numbers {
 }
 
 fn crc_i8(values: &[i8]) -> u32 {
+    assert!(values.iter().filter(|v| [-128, 127].contains(*v)).count() * 2 <= values.len(), "mostly saturated");
     crc32c(&values.iter().map(|v| *v as u8).collect::<Vec<_>>())
 }
 
 fn crc_i16(values: &[i16]) -> u32 {
+    assert!(values.iter().filter(|v| [-32768, 32767].contains(*v)).count() * 2 <= values.len(), "mostly saturated");
     crc32c(&values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
 }
 
