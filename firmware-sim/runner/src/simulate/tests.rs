@@ -36,8 +36,10 @@ fn step(done: u16) -> Vec<u8> {
     Step { done, steps: 2 }.emit().to_vec()
 }
 
+type Records = Vec<(Kind, Vec<u8>)>;
+
 /// What a good run sends.
-fn good() -> Vec<(Kind, Vec<u8>)> {
+fn good() -> Records {
     vec![
         (Kind::Model, model()),
         (Kind::Step, step(1)),
@@ -89,13 +91,13 @@ fn a_good_run_is_reported_whole() {
 
 #[test]
 fn what_does_not_fit_together_is_malformed() {
-    let edited = |edit: &dyn Fn(&mut Vec<(Kind, Vec<u8>)>)| {
+    let edited = |edit: &dyn Fn(&mut Records)| {
         let mut records = good();
         edit(&mut records);
         judged(&records, &booted(Some(0))).unwrap_err().to_string()
     };
     for (edit, says) in [
-        (&(|r: &mut Vec<_>| drop(r.remove(0))) as &dyn Fn(&mut Vec<(Kind, Vec<u8>)>), "it named no image"),
+        (&(|r: &mut Records| drop(r.remove(0))) as &dyn Fn(&mut Records), "it named no image"),
         (&|r| drop(r.remove(3)), "it sent no picture"),
         (&|r| drop(r.remove(4)), "it did not say what memory it used"),
         (&|r| drop(r.remove(1)), "step 2 of 2 came after step 0"),
