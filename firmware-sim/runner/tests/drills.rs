@@ -152,4 +152,6 @@ fn no_emulator_outlives_a_killed_runner() {
     runner.wait().unwrap();
     wait("the emulator ends", &mut || !is_emulator(&emulator));
     std::fs::remove_file(image).unwrap();
+    // Nobody was left to do this.
+    std::fs::remove_dir_all(std::env::temp_dir().join(format!("fewstep-{}-0", runner.id()))).unwrap();
 }

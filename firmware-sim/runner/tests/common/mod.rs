@@ -20,8 +20,12 @@ pub fn simulator(board: &str, options: &Options) -> Option<Simulator> {
 pub fn skip(error: &Error) {
     assert!(error.is_missing_tool(), "{error}");
     assert!(std::env::var_os("FEWSTEP_REQUIRE_QEMU").is_none(), "FEWSTEP_REQUIRE_QEMU is set, but {error}");
-    // Not through `eprintln!`, which the test harness keeps to itself.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {error}");
+    say(&format!("SKIPPED: {error}"));
+}
+
+/// Says something that is seen: the test harness keeps what `eprintln!` says to itself.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// An observer that looks away.
