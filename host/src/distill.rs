@@ -43,7 +43,10 @@ impl Plan {
     pub fn rounds(&self) -> Result<Vec<usize>> {
         ensure!(!self.keep.is_empty(), "--steps: give at least one step count");
         for s in self.keep.iter().chain([&self.first]) {
-            ensure!(s.is_power_of_two() && *s <= MAX_STEPS, "--steps and --first take powers of two up to {MAX_STEPS}, not {s}");
+            ensure!(
+                s.is_power_of_two() && *s <= MAX_STEPS,
+                "--steps and --first take powers of two up to {MAX_STEPS}, not {s}"
+            );
         }
         let most = self.keep.iter().copied().max().unwrap_or(1).max(self.first);
         let fewest = self.keep.iter().copied().min().unwrap_or(1);
@@ -58,7 +61,13 @@ pub fn half_file(file: &Path) -> PathBuf {
 
 /// Distils `teacher` in a run folder, from where the folder stands; returns the checkpoints of the kept students,
 /// most steps first.
-pub fn distill(teacher: &Checkpoint, data: &Dataset, device: &Device, run: &RunDir, plan: &Plan) -> Result<Vec<PathBuf>> {
+pub fn distill(
+    teacher: &Checkpoint,
+    data: &Dataset,
+    device: &Device,
+    run: &RunDir,
+    plan: &Plan,
+) -> Result<Vec<PathBuf>> {
     let rounds = plan.rounds()?;
     let distiller = Distiller { plan, data, device, run, teacher };
     let mut net = distiller.guided()?;
@@ -136,11 +145,28 @@ impl Distiller<'_> {
         let objective = Halving { teacher: teacher.clone(), steps };
         let name = format!("student-{steps}");
         // No moving average: the rate falls to 0 within the round (Salimans & Ho).
-        self.phase(teacher, Kind::Student(steps), &name, &objective, self.plan.round_pictures * factor, self.plan.lr, 0.0)
+        self.phase(
+            teacher,
+            Kind::Student(steps),
+            &name,
+            &objective,
+            self.plan.round_pictures * factor,
+            self.plan.lr,
+            0.0,
+        )
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn phase(&self, net: UNet, kind: Kind, name: &str, objective: &dyn Objective, pictures: u64, lr: f64, ema: f64) -> Result<UNet> {
+    fn phase(
+        &self,
+        net: UNet,
+        kind: Kind,
+        name: &str,
+        objective: &dyn Objective,
+        pictures: u64,
+        lr: f64,
+        ema: f64,
+    ) -> Result<UNet> {
         let path = self.run.path(&format!("{name}.safetensors"));
         if path.exists() {
             return Ok(Checkpoint::open(&path, self.device)?.net);
@@ -159,7 +185,8 @@ impl Distiller<'_> {
         let net = phase.run(objective)?;
         let mut provenance = self.teacher.provenance.clone();
         provenance.insert("distilled".into(), format!("{name}, {pictures} pictures, seed {}", self.plan.seed));
-        Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names.clone(), provenance }.save(&path, DType::F32)?;
+        Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names.clone(), provenance }
+            .save(&path, DType::F32)?;
         Ok(net)
     }
 }

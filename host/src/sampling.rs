@@ -84,7 +84,8 @@ impl Source {
         let (mut file, length) = files::open_file(path)?;
         let mut head = [0; MAGIC.len()];
         if length >= MAGIC.len() as u64 {
-            std::io::Read::read_exact(&mut file, &mut head).with_context(|| format!("cannot read {}", path.display()))?;
+            std::io::Read::read_exact(&mut file, &mut head)
+                .with_context(|| format!("cannot read {}", path.display()))?;
         }
         if head == MAGIC {
             Ok(Source::Image(StudentImage::open(path)?))

@@ -33,7 +33,8 @@ impl Folder {
 
     /// Names of what is in the folder, sorted, hidden files too.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -48,7 +49,8 @@ impl Drop for Folder {
 /// The `fewstep` program beside the running test; `cargo build` with the test's profile makes it.
 pub fn fewstep_program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(Path::parent).unwrap().join(format!("fewstep{}", std::env::consts::EXE_SUFFIX));
+    let program =
+        test.parent().and_then(Path::parent).unwrap().join(format!("fewstep{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.is_file(),
         "{} is missing: build the program with the same profile before these tests (cargo build -p fewstep [--release])",
@@ -180,5 +182,8 @@ pub fn values(t: &Tensor) -> Vec<f32> {
 /// Largest difference of two lists of one length.
 pub fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() }).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() })
+        .fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
 }

@@ -104,7 +104,19 @@ fn help_and_version_are_no_errors() {
     }
     let text = |line: &str| String::from_utf8(fewstep(line.split_whitespace()).stdout).unwrap();
     assert!(text("--help").contains("train-teacher") && text("--help").contains("distill"));
-    for option in ["--data", "--out", "--resume", "--images", "--seed", "--device", "--batch", "--lr", "--width", "--blocks", "--precision"] {
+    for option in [
+        "--data",
+        "--out",
+        "--resume",
+        "--images",
+        "--seed",
+        "--device",
+        "--batch",
+        "--lr",
+        "--width",
+        "--blocks",
+        "--precision",
+    ] {
         assert!(text("train-teacher --help").contains(option), "{option}");
         assert!(text("distill --help").contains(option), "{option}");
     }
@@ -204,7 +216,10 @@ fn gpu_without_gpu_support() {
     for line in ["train-teacher --data @missing --out @out", "distill --data @missing --teacher @missing --out @out"] {
         let message = place.refuse(&format!("{line} --device cuda"), &[]);
         let missing = place.path("missing").display().to_string();
-        assert!(message.contains(&missing) || message.contains("--device cuda") && message.contains("--device cpu"), "{message}");
+        assert!(
+            message.contains(&missing) || message.contains("--device cuda") && message.contains("--device cpu"),
+            "{message}"
+        );
     }
 }
 
@@ -220,7 +235,14 @@ fn data_that_cannot_be_used() {
         fs::write(place.path("damaged").join(entry.file_name()), &bytes[..bytes.len() / 2]).unwrap();
     }
     fs::create_dir(place.path("odd")).unwrap();
-    let odd = Dataset { height: 9, width: 7, channels: 1, class_names: vec!["a".into()], pictures: vec![0; 63], labels: vec![0] };
+    let odd = Dataset {
+        height: 9,
+        width: 7,
+        channels: 1,
+        class_names: vec!["a".into()],
+        pictures: vec![0; 63],
+        labels: vec![0],
+    };
     write_idx(&place.path("odd"), &odd);
     for verb in ["train-teacher --out @out", "distill --teacher @teacher.safetensors --out @out"] {
         for (data, words) in [
@@ -303,13 +325,20 @@ fn teacher_must_be_a_teacher_of_these_pictures() {
     fs::write(place.path("student.safetensors"), checkpoint_bytes(Kind::Student(4), 2)).unwrap();
     fs::write(place.path("classes.safetensors"), checkpoint_bytes(Kind::Teacher, 3)).unwrap();
     fs::create_dir(place.path("large")).unwrap();
-    let large = Dataset { height: 12, width: 12, channels: 1, class_names: vec![], pictures: vec![0; 288], labels: vec![0, 1] };
+    let large =
+        Dataset { height: 12, width: 12, channels: 1, class_names: vec![], pictures: vec![0; 288], labels: vec![0, 1] };
     write_idx(&place.path("large"), &large);
     for (line, words) in [
         ("distill --data @data --out @out --teacher @missing", &["@missing", "no such file"][..]),
         ("distill --data @data --out @out --teacher @data", &["@data", "folder"]),
-        ("distill --data @data --out @out --teacher @guided.safetensors", &["@guided.safetensors", "guided", "train-teacher"]),
-        ("distill --data @data --out @out --teacher @student.safetensors", &["@student.safetensors", "4-step student", "train-teacher"]),
+        (
+            "distill --data @data --out @out --teacher @guided.safetensors",
+            &["@guided.safetensors", "guided", "train-teacher"],
+        ),
+        (
+            "distill --data @data --out @out --teacher @student.safetensors",
+            &["@student.safetensors", "4-step student", "train-teacher"],
+        ),
         ("distill --data @data --out @out --teacher @classes.safetensors", &["@data", "8x8x1", "3 classes"]),
         ("distill --data @large --out @out --teacher @teacher.safetensors", &["@large", "8x8x1", "12x12x1"]),
     ] {

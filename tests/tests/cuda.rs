@@ -37,7 +37,13 @@ fn gpu_and_cpu_compute_the_same_network_and_gradients() {
         return;
     };
     Engine::select(Precision::F32).unwrap();
-    let arch = Arch { widths: vec![16, 24], encoder: vec![1], middle: 2, decoder: vec![1], ..Arch::for_pictures(12, 12, 1, 2) };
+    let arch = Arch {
+        widths: vec![16, 24],
+        encoder: vec![1],
+        middle: 2,
+        decoder: vec![1],
+        ..Arch::for_pictures(12, 12, 1, 2)
+    };
     let fresh = UNet::init(&arch, 5, &Device::Cpu).unwrap();
     let net = UNet { arch: arch.clone(), params: Params::frozen(fresh) };
     // Zero weights would hide what stands behind them.

@@ -4,8 +4,8 @@ use std::f64::consts::FRAC_PI_2;
 
 use candle_core::Device;
 use fewstep::diffusion::{
-    SampleRequest, Sampler, angle, check_steps, depth_to_space, from_batch, guided_v, sample, space_to_depth, start, to_batch, to_byte,
-    to_signed, trajectory,
+    SampleRequest, Sampler, angle, check_steps, depth_to_space, from_batch, guided_v, sample, space_to_depth, start,
+    to_batch, to_byte, to_signed, trajectory,
 };
 use fewstep::nn::{Arch, Engine, Kind, Precision, UNet};
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
@@ -76,7 +76,9 @@ fn every_byte_survives() {
 
 #[test]
 fn values_outside_saturate() {
-    for (v, byte) in [(-1.001, 0), (-5.0, 0), (1.001, 255), (7.5, 255), (f32::INFINITY, 255), (f32::NEG_INFINITY, 0), (f32::NAN, 0)] {
+    for (v, byte) in
+        [(-1.001, 0), (-5.0, 0), (1.001, 255), (7.5, 255), (f32::INFINITY, 255), (f32::NEG_INFINITY, 0), (f32::NAN, 0)]
+    {
         assert_eq!(to_byte(v), byte, "{v}");
     }
     // The middle between two levels goes up.
@@ -118,7 +120,11 @@ fn sampling_is_a_function_of_the_seed() {
             assert_eq!(bits(&first), bits(&draw(&net, &r)));
             assert_ne!(first, draw(&net, &SampleRequest { seed: 10, ..r.clone() }));
             assert_ne!(first, draw(&net, &SampleRequest { w: 0.0, ..r.clone() }), "w must matter");
-            assert_ne!(first, draw(&net, &SampleRequest { classes: vec![1, 1, 1], ..r.clone() }), "the class must matter");
+            assert_ne!(
+                first,
+                draw(&net, &SampleRequest { classes: vec![1, 1, 1], ..r.clone() }),
+                "the class must matter"
+            );
         }
         let r = request(4, 9, vec![0], 1.5, Sampler::Deterministic);
         assert_ne!(draw(&net, &r), draw(&net, &SampleRequest { sampler: Sampler::Stochastic, ..r.clone() }));
@@ -148,7 +154,8 @@ fn threads_do_not_change_pictures() {
     use_f32();
     let net = random_net(&tiny_arch(), false, 4);
     let r = request(3, 5, vec![0; 70], 1.0, Sampler::Stochastic);
-    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| draw(&net, &r));
+    let with =
+        |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| draw(&net, &r));
     assert_eq!(bits(&with(1)), bits(&with(2)));
 }
 
@@ -157,7 +164,10 @@ fn progress_counts_every_picture() {
     use_f32();
     let net = random_net(&tiny_arch(), true, 4);
     let heard = std::sync::Mutex::new(Vec::new());
-    sample(&net, &request(1, 0, vec![0; 70], 0.0, Sampler::Deterministic), &Device::Cpu, |n| heard.lock().unwrap().push(n)).unwrap();
+    sample(&net, &request(1, 0, vec![0; 70], 0.0, Sampler::Deterministic), &Device::Cpu, |n| {
+        heard.lock().unwrap().push(n)
+    })
+    .unwrap();
     let mut heard = heard.into_inner().unwrap();
     heard.sort();
     assert_eq!(heard.len(), 3);
@@ -200,7 +210,10 @@ fn start_noise_is_that_of_the_device() {
         let want: Vec<f32> = (0..16)
             .flat_map(|block| {
                 let key = [42 + i as u32, 0];
-                fewstep_core::sampler::noise::normals_of(fewstep_core::sampler::noise::philox4x32([block, 0, 0, 0], key))
+                fewstep_core::sampler::noise::normals_of(fewstep_core::sampler::noise::philox4x32(
+                    [block, 0, 0, 0],
+                    key,
+                ))
             })
             .collect();
         assert_eq!(bits(picture), bits(&want));

@@ -149,7 +149,9 @@ fn measured(pictures: &Tensor) -> [(f64, f64); D] {
 }
 
 fn assert_moments(pictures: &Tensor, want: &Mixture, tolerance: f64) {
-    for (i, ((mean, variance), (want_mean, want_variance))) in measured(pictures).into_iter().zip(want.moments()).enumerate() {
+    for (i, ((mean, variance), (want_mean, want_variance))) in
+        measured(pictures).into_iter().zip(want.moments()).enumerate()
+    {
         assert!((mean - want_mean).abs() < tolerance, "value {i}: mean {mean}, not {want_mean}");
         assert!((variance - want_variance).abs() < tolerance, "value {i}: variance {variance}, not {want_variance}");
     }
@@ -193,7 +195,11 @@ fn guided_v_is_that_of_the_sharpened_density() {
                     };
                     let score = (at(1e-5) - at(-1e-5)) / 2e-5;
                     let want = -phi.tan() * (z[i] + score);
-                    assert!((got[i] - want).abs() < 1e-6 * (1.0 + want.abs()), "w {w} phi {phi}: {} not {want}", got[i]);
+                    assert!(
+                        (got[i] - want).abs() < 1e-6 * (1.0 + want.abs()),
+                        "w {w} phi {phi}: {} not {want}",
+                        got[i]
+                    );
                 }
             }
         }
@@ -369,10 +375,13 @@ fn one_target_by_hand() {
         assert!((v + 0.041_421_36).abs() < 1e-6, "{v}");
     }
     let calls = calls.into_inner();
-    let want = [(0.3, 1.570_796_3), (-0.141_421_36, 0.785_398_2)];
+    let want = [(0.3, std::f32::consts::FRAC_PI_2), (-0.141_421_36, std::f32::consts::FRAC_PI_4)];
     assert_eq!(calls.len(), 2);
     for (got, want) in calls.iter().zip(want) {
-        assert!((got.0 - want.0).abs() < 1e-6 && (got.1 - want.1).abs() < 1e-6, "the teacher was asked for {got:?}, not {want:?}");
+        assert!(
+            (got.0 - want.0).abs() < 1e-6 && (got.1 - want.1).abs() < 1e-6,
+            "the teacher was asked for {got:?}, not {want:?}"
+        );
     }
 }
 
@@ -412,10 +421,12 @@ fn target_equals_progressive_distillations_formula() {
                     let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
                     let after = ddim(&ddim(&z, 2.0, t, mid), 2.0, mid, end);
                     let ratio = end.sin() / t.sin();
-                    (0..D).map(move |i| {
-                        let x = (after[i] - ratio * z[i]) / (end.cos() - ratio * t.cos());
-                        ((t.cos() * z[i] - x) / t.sin()) as f32
-                    }).collect::<Vec<_>>()
+                    (0..D)
+                        .map(move |i| {
+                            let x = (after[i] - ratio * z[i]) / (end.cos() - ratio * t.cos());
+                            ((t.cos() * z[i] - x) / t.sin()) as f32
+                        })
+                        .collect::<Vec<_>>()
                 })
                 .collect();
             let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| exact_guided(z, phi, 2.0));
@@ -430,7 +441,13 @@ fn target_equals_progressive_distillations_formula() {
 fn training_batch(t: &[f32], u: &[[f32; 2]]) -> Batch {
     let n = t.len();
     let tensor = |seed| Tensor::from_vec(normals(seed, n * 64), (n, 4, 4, 4), &Device::Cpu).unwrap();
-    Batch { x: tensor(60), eps: tensor(61), class: (0..n as u16).map(|i| i % 2).collect(), t: t.to_vec(), u: u.to_vec() }
+    Batch {
+        x: tensor(60),
+        eps: tensor(61),
+        class: (0..n as u16).map(|i| i % 2).collect(),
+        t: t.to_vec(),
+        u: u.to_vec(),
+    }
 }
 
 /// What the teacher learns: z and v of the same picture, noise and angle; the null class below the dropout share.
@@ -461,7 +478,8 @@ fn stage_one_learns_the_guided_teacher() {
         assert!((f64::from(*w) - f64::from(u[0]) * MAX_GUIDANCE).abs() < 1e-6);
     }
     assert_eq!(targets.class, batch.class, "the student's class is never dropped");
-    let evaluate = |class: &[u16]| values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None }).unwrap());
+    let evaluate =
+        |class: &[u16]| values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None }).unwrap());
     let (with, without) = (evaluate(&batch.class), evaluate(&[2; 3]));
     let want: Vec<f32> = (0..with.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
     assert!(largest_difference(&values(&targets.v), &want) < 1e-5);

@@ -39,14 +39,7 @@ fn flat() -> Arch {
 }
 
 fn three_levels() -> Arch {
-    Arch {
-        height: 24,
-        width: 16,
-        widths: vec![8, 16, 24],
-        encoder: vec![1, 2],
-        decoder: vec![2, 1],
-        ..small()
-    }
+    Arch { height: 24, width: 16, widths: vec![8, 16, 24], encoder: vec![1, 2], decoder: vec![2, 1], ..small() }
 }
 
 fn export(spec: &StudentSpec) -> (Exported, AlignedBytes) {
@@ -72,7 +65,10 @@ fn every_number_arrives() {
         let (exported, bytes) = export(&spec);
         let model = Model::parse(&bytes).unwrap();
         let (info, image) = (model.info(), model.image());
-        assert_eq!((info.height, info.width, info.channels), (arch.height as u16, arch.width as u16, arch.channels as u16));
+        assert_eq!(
+            (info.height, info.width, info.channels),
+            (arch.height as u16, arch.width as u16, arch.channels as u16)
+        );
         assert_eq!((info.classes, info.steps, info.w_min, info.w_max), (3, 4, 0.0, 4.0));
         assert_eq!(info.file_bytes as usize, exported.bytes.len());
         assert_eq!(model.arena_bytes(), exported.plan.arena_bytes as usize);
@@ -84,8 +80,14 @@ fn every_number_arrives() {
         let e = image.info().embedding;
         assert_eq!(image.f32s(e.class), spec.class);
         assert_eq!(image.f32s(e.guidance), spec.guidance);
-        assert_eq!((image.i8s(e.hidden_weights), image.f32s(e.hidden_bias)), (&spec.hidden.weights[..], &spec.hidden.bias[..]));
-        assert_eq!((image.i8s(e.film_weights), image.f32s(e.film_scale)), (&spec.film.weights[..], &spec.film.scale[..]));
+        assert_eq!(
+            (image.i8s(e.hidden_weights), image.f32s(e.hidden_bias)),
+            (&spec.hidden.weights[..], &spec.hidden.bias[..])
+        );
+        assert_eq!(
+            (image.i8s(e.film_weights), image.f32s(e.film_scale)),
+            (&spec.film.weights[..], &spec.film.scale[..])
+        );
 
         let graph = Graph::new(&arch);
         assert_eq!(model.op_count(), graph.nodes.len());
@@ -207,7 +209,10 @@ fn every_part_of_a_request_matters() {
     }
     // One step leaves nothing to renoise.
     let one = Request { steps: 1, ..request(1) };
-    assert_eq!(draw(&model, &mut arena, &one), draw(&model, &mut arena, &Request { sampler: Sampler::Stochastic, ..one }));
+    assert_eq!(
+        draw(&model, &mut arena, &one),
+        draw(&model, &mut arena, &Request { sampler: Sampler::Stochastic, ..one })
+    );
 }
 
 #[test]
@@ -244,7 +249,10 @@ fn requests_that_cannot_be_served_are_typed() {
     let model = Model::parse(&bytes).unwrap();
     let need = model.arena_bytes();
     let mut arena = AlignedBytes::zeroed(need + 16);
-    assert_eq!(Session::new(&model, &mut arena[..need - 1]).unwrap_err(), ArenaError::TooSmall { need, have: need - 1 });
+    assert_eq!(
+        Session::new(&model, &mut arena[..need - 1]).unwrap_err(),
+        ArenaError::TooSmall { need, have: need - 1 }
+    );
     assert_eq!(Session::new(&model, &mut arena[1..]).unwrap_err(), ArenaError::NotAligned { need: 16 });
 
     let mut session = Session::new(&model, &mut arena).unwrap();

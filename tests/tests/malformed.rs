@@ -70,8 +70,7 @@ fn exercise(bytes: &[u8]) -> Result<(), ParseError> {
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
     let mut out = vec![0; model.output_bytes()];
     let mut session = Session::new(&model, &mut arena).expect("an arena of the size asked for");
-    let request =
-        Request { seed: 3, class: info.classes - 1, w: info.w_max, steps: 0, sampler: Sampler::Stochastic };
+    let request = Request { seed: 3, class: info.classes - 1, w: info.w_max, steps: 0, sampler: Sampler::Stochastic };
     session.sample(&request, &mut out).expect("a request within the image's ranges");
     let again = out.clone();
     session.sample(&request, &mut out).unwrap();
@@ -143,7 +142,8 @@ fn altered_fields_never_panic() {
         for at in range.step_by(2) {
             let old = u16::from_le_bytes([original[at], original[at + 1]]);
             let values = [0, 1, 2, 3, 0x7f, 0x80, 0xff, 0x100, 0x101, 0x7fff, 0x8000, 0xfff0, 0xffff];
-            let near = [old.wrapping_add(1), old.wrapping_sub(1), old ^ 0x10, old ^ 0x100, old.wrapping_mul(2), old / 2];
+            let near =
+                [old.wrapping_add(1), old.wrapping_sub(1), old ^ 0x10, old ^ 0x100, old.wrapping_mul(2), old / 2];
             for value in values.into_iter().chain(near) {
                 bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
                 fix(&mut bytes, touched, table.len());
@@ -173,7 +173,9 @@ fn altered_numbers_never_panic() {
     let values = [0.0, -0.0, -1.0, 1e-45, 1e-30, 1e30, 1e38, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
     let (mut errors, mut runs) = (0, 0);
     for at in places {
-        for value in values.iter().map(|v| v.to_bits()).chain([127, 128, -128i32 as u32, -129i32 as u32, i32::MIN as u32]) {
+        for value in
+            values.iter().map(|v| v.to_bits()).chain([127, 128, -128i32 as u32, -129i32 as u32, i32::MIN as u32])
+        {
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
             fix(&mut bytes, &table, table.len());
             match exercise(&bytes) {

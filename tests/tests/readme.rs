@@ -15,7 +15,8 @@ const DOCUMENTS: [&str; 7] = [
     "docs/format.md",
     "firmware-sim/README.md",
 ];
-const SCRIPTS: [&str; 1] = ["assets/make.sh"];
+/// Folders whose scripts run the program.
+const SCRIPTS: [&str; 2] = ["assets", "docs/images"];
 const VERBS: [&str; 9] =
     ["data", "train-teacher", "distill", "export", "sample", "inspect", "compare", "simulate", "demo"];
 
@@ -37,6 +38,20 @@ fn command(line: &str) -> Option<Line> {
 
 fn commands(shell: &str) -> Vec<Line> {
     shell.replace("\\\n", " ").lines().filter_map(command).collect()
+}
+
+/// Names of the shell scripts in [`SCRIPTS`].
+fn scripts() -> Vec<String> {
+    let mut names = Vec::new();
+    for folder in SCRIPTS {
+        for entry in fs::read_dir(project().join(folder)).into_iter().flatten() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".sh") {
+                names.push(format!("{folder}/{name}"));
+            }
+        }
+    }
+    names
 }
 
 /// The text of the ```sh blocks of a document.
@@ -80,8 +95,9 @@ fn every_verb_and_flag_that_is_shown_exists() {
         let document = read(name);
         shown.extend(commands(&shell_blocks(&document)).into_iter().chain(inline(&document)).map(|line| (name, line)));
     }
-    for name in SCRIPTS {
-        shown.extend(commands(&read(name)).into_iter().map(|line| (name, line)));
+    let scripts = scripts();
+    for name in &scripts {
+        shown.extend(commands(&read(name)).into_iter().map(|line| (name.as_str(), line)));
     }
     let mut known: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -126,4 +142,20 @@ fn the_readmes_lines_are_understood() {
         );
         assert!(folder.names().is_empty(), "fewstep {line:?} made {:?}", folder.names());
     }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for name in DOCUMENTS {
+        let document = read(name);
+        let targets = document.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let folder = project().join(name).parent().unwrap().to_path_buf();
+        for target in targets.filter(|t| !t.is_empty() && !t.contains("://")) {
+            if !folder.join(target).exists() {
+                wrong.push(format!("{name} links to {target}, which is not there"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -53,7 +53,8 @@ fn dense(d: &Dense, x: &Array1<f64>) -> Array1<f64> {
 fn film(spec: &StudentSpec, step: usize, class: usize, w: f64) -> Array1<f64> {
     let e = spec.arch.embed;
     let u = FRAC_PI_2 * w / 4.0;
-    let features: Vec<f64> = (1..=4).map(|k| (k as f64 * u).sin()).chain((1..=4).map(|k| (k as f64 * u).cos())).collect();
+    let features: Vec<f64> =
+        (1..=4).map(|k| (k as f64 * u).sin()).chain((1..=4).map(|k| (k as f64 * u).cos())).collect();
     let first = Array1::from_shape_fn(e, |i| {
         let guidance: f64 = (0..8).map(|k| f64::from(spec.guidance[i * 8 + k]) * features[k]).sum();
         f64::from(spec.time[step][i]) + f64::from(spec.class[class * e + i]) + guidance
@@ -85,12 +86,15 @@ fn evaluate(spec: &StudentSpec, graph: &Graph, z: &Array3<f64>, step: usize, cla
                     let mut sum = 0.0;
                     for ky in 0..kernel {
                         for kx in 0..kernel {
-                            let (Some(sy), Some(sx)) = ((y + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else { continue };
+                            let (Some(sy), Some(sx)) = ((y + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else {
+                                continue;
+                            };
                             if sy >= h || sx >= wd {
                                 continue;
                             }
                             for i in 0..cin {
-                                sum += x[[sy, sx, i]] * f64::from(conv.weights[((o * kernel + ky) * kernel + kx) * cin + i]);
+                                sum += x[[sy, sx, i]]
+                                    * f64::from(conv.weights[((o * kernel + ky) * kernel + kx) * cin + i]);
                             }
                         }
                     }
@@ -160,7 +164,8 @@ fn reference(spec: &StudentSpec, request: &Request) -> Vec<u8> {
     let (mut noise, mut depth) = (vec![0.0; len], vec![0.0; len]);
     start_noise(request.seed, len, &mut noise);
     space_to_depth(arch, &noise, &mut depth);
-    let mut z = Array3::from_shape_vec((h, w, arch.patch_channels()), depth.iter().map(|v| f64::from(*v)).collect()).unwrap();
+    let mut z =
+        Array3::from_shape_vec((h, w, arch.patch_channels()), depth.iter().map(|v| f64::from(*v)).collect()).unwrap();
     let own = spec.steps();
     let steps = if request.steps == 0 { own } else { request.steps.into() };
     let d = FRAC_PI_2 / steps as f64;

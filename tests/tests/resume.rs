@@ -160,8 +160,11 @@ fn killed_distillation_ends_with_the_same_bits() {
     let teacher = Run::new("train-teacher", &folder.join("teacher"), TEACHER, &[("--data", folder.path())]);
     teacher.finish(&[]);
     let file = teacher.out.join("teacher.safetensors");
-    let options = "--steps 2,1 --first 4 --guided-images 320 --images 320 --last-factor 1 --batch 16 --seed 5 --precision f32";
-    let new = |name: &str| Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)]);
+    let options =
+        "--steps 2,1 --first 4 --guided-images 320 --images 320 --last-factor 1 --batch 16 --seed 5 --precision f32";
+    let new = |name: &str| {
+        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
+    };
     let whole = new("whole");
     whole.finish(&["--threads", "2"]);
     for name in ["guided", "student-4", "student-2", "student-1"] {

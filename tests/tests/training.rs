@@ -102,18 +102,20 @@ fn teacher_guidance_and_halving_learn() {
     for (w, other) in [(0.0, 4.0), (4.0, 0.0)] {
         let (right, wrong) = (difference(&guided, w, &teacher, w), difference(&guided, w, &teacher, other));
         println!("w {w}: {right:.4} from the teacher's, {wrong:.4} from that of w {other}");
-        assert!(right < 0.5 * wrong, "at w {w} the student is {right} from its teacher and {wrong} from that of w {other}");
+        assert!(
+            right < 0.5 * wrong,
+            "at w {w} the student is {right} from its teacher and {wrong} from that of w {other}"
+        );
     }
 
-    for (steps, previous) in [(2, &guided)] {
-        let objective = Halving { teacher: previous.clone(), steps };
-        let (before, size) = held_out(previous, &data, &objective);
-        let settings = Settings { pictures: 4_800, lr: 3e-3, ema: 0.0, seed: 3 };
-        let (student, losses) = train("student", previous, &data, &objective, settings);
-        let (after, _) = held_out(&student, &data, &objective);
-        println!("student-{steps}: {:.4} to {:.4}, held out {before:.4} to {after:.4} of {size:.4}", losses[0], losses[19]);
-        assert!(after < 0.5 * before && after < 0.1 * size, "round {steps}: {before} to {after} of {size}");
-    }
+    let (steps, previous) = (2, &guided);
+    let objective = Halving { teacher: previous.clone(), steps };
+    let (before, size) = held_out(previous, &data, &objective);
+    let settings = Settings { pictures: 4_800, lr: 3e-3, ema: 0.0, seed: 3 };
+    let (student, losses) = train("student", previous, &data, &objective, settings);
+    let (after, _) = held_out(&student, &data, &objective);
+    println!("student-{steps}: {:.4} to {:.4}, held out {before:.4} to {after:.4} of {size:.4}", losses[0], losses[19]);
+    assert!(after < 0.5 * before && after < 0.1 * size, "round {steps}: {before} to {after} of {size}");
 }
 
 #[test]
@@ -176,7 +178,13 @@ fn batches_are_functions_of_seed_and_step() {
     assert_ne!(all(new(6).get(5, 4).unwrap()), steps[5]);
 
     // 16 pictures, 8 a batch: steps 0 and 1 are the first pass, 2 and 3 the second in another order.
-    let pass = |a: usize| steps[a].0.chunks(64).chain(steps[a + 1].0.chunks(64)).map(|p| p.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+    let pass = |a: usize| {
+        steps[a]
+            .0
+            .chunks(64)
+            .chain(steps[a + 1].0.chunks(64))
+            .map(|p| p.iter().map(|v| v.to_bits()).collect::<Vec<_>>())
+    };
     let (first, second): (Vec<_>, Vec<_>) = (pass(0).collect(), pass(2).collect());
     assert_ne!(first, second);
     let sorted = |mut v: Vec<Vec<u32>>| {
@@ -184,7 +192,14 @@ fn batches_are_functions_of_seed_and_step() {
         v
     };
     assert_eq!(sorted(first.clone()), sorted(second));
-    assert_eq!({ let mut v = sorted(first); v.dedup(); v.len() }, 16);
+    assert_eq!(
+        {
+            let mut v = sorted(first);
+            v.dedup();
+            v.len()
+        },
+        16
+    );
 
     for (x, eps, class, scalars) in &steps {
         assert!(x.iter().all(|v| (-1.0..=1.0).contains(v)));
@@ -226,16 +241,27 @@ fn rate_is_constant_then_falls_to_zero() {
 }
 
 /// The network in f64, put together from candle's own operations and written from its description.
-fn forward_f64(arch: &fewstep::nn::Arch, p: &dyn Fn(&str) -> Tensor, z: &Tensor, phi: &[f32], class: &[u16], w: Option<&[f32]>) -> Tensor {
+fn forward_f64(
+    arch: &fewstep::nn::Arch,
+    p: &dyn Fn(&str) -> Tensor,
+    z: &Tensor,
+    phi: &[f32],
+    class: &[u16],
+    w: Option<&[f32]>,
+) -> Tensor {
     let n = phi.len();
     let dense = |x: &Tensor, weights: Tensor| x.matmul(&weights.t().unwrap()).unwrap();
     let rows = |rows: Vec<Vec<f64>>| Tensor::new(rows, &Device::Cpu).unwrap();
     // [sin(k a), cos(k a)] for k = 1 ..= n.
-    let waves = |a: f64, n: usize| (1..=n).map(|k| (k as f64 * a).sin()).chain((1..=n).map(|k| (k as f64 * a).cos())).collect::<Vec<_>>();
+    let waves = |a: f64, n: usize| {
+        (1..=n).map(|k| (k as f64 * a).sin()).chain((1..=n).map(|k| (k as f64 * a).cos())).collect::<Vec<_>>()
+    };
     let time = rows(phi.iter().map(|phi| waves(f64::from(*phi), 8)).collect());
     let table = p("embed.class");
     let class: Vec<Tensor> = class.iter().map(|c| table.narrow(0, usize::from(*c), 1).unwrap()).collect();
-    let mut e = (dense(&time, p("embed.time.weight")).broadcast_add(&p("embed.time.bias")).unwrap() + Tensor::cat(&class, 0).unwrap()).unwrap();
+    let mut e = (dense(&time, p("embed.time.weight")).broadcast_add(&p("embed.time.bias")).unwrap()
+        + Tensor::cat(&class, 0).unwrap())
+    .unwrap();
     if let Some(w) = w {
         let features = rows(w.iter().map(|w| waves(std::f64::consts::FRAC_PI_2 * f64::from(*w) / 4.0, 4)).collect());
         e = (e + dense(&features, p("embed.guidance"))).unwrap();
@@ -244,7 +270,8 @@ fn forward_f64(arch: &fewstep::nn::Arch, p: &dyn Fn(&str) -> Tensor, z: &Tensor,
     let e = silu(&dense(&silu(&e), p("embed.hidden.weight")).broadcast_add(&p("embed.hidden.bias")).unwrap());
     let film = dense(&e, p("embed.film.weight")).broadcast_add(&p("embed.film.bias")).unwrap();
 
-    let conv = |x: &Tensor, name: &str| native::conv(x, &p(&format!("{name}.weight")), &p(&format!("{name}.bias"))).unwrap();
+    let conv =
+        |x: &Tensor, name: &str| native::conv(x, &p(&format!("{name}.weight")), &p(&format!("{name}.bias"))).unwrap();
     let norm = |x: &Tensor, name: &str, scale: Option<(&Tensor, &Tensor)>, act: bool| {
         let of_batch = |t: Tensor| t.unsqueeze(0).unwrap().repeat((n, 1)).unwrap();
         let (mut gamma, mut beta) = (of_batch(p(&format!("{name}.scale"))), of_batch(p(&format!("{name}.shift"))));
@@ -272,10 +299,13 @@ fn forward_f64(arch: &fewstep::nn::Arch, p: &dyn Fn(&str) -> Tensor, z: &Tensor,
                 let (c, heads) = (c3 / 3, arch.attention_heads);
                 let size = c / heads;
                 let qkv = qkv.reshape((n, h * wd, c3)).unwrap();
-                let part = |i: usize, head: usize| qkv.narrow(2, i * c + head * size, size).unwrap().contiguous().unwrap();
+                let part =
+                    |i: usize, head: usize| qkv.narrow(2, i * c + head * size, size).unwrap().contiguous().unwrap();
                 let mixed: Vec<Tensor> = (0..heads)
                     .map(|head| {
-                        let scores = part(0, head).matmul(&part(1, head).transpose(1, 2).unwrap().contiguous().unwrap()).unwrap();
+                        let scores = part(0, head)
+                            .matmul(&part(1, head).transpose(1, 2).unwrap().contiguous().unwrap())
+                            .unwrap();
                         let e = (scores / (size as f64).sqrt()).unwrap().exp().unwrap();
                         let p = e.broadcast_div(&e.sum_keepdim(2).unwrap()).unwrap();
                         p.matmul(&part(2, head)).unwrap()
@@ -302,7 +332,11 @@ fn relative(got: &Tensor, want: &Tensor) -> f64 {
     let want: Vec<f64> = want.flatten_all().unwrap().to_vec1().unwrap();
     let rms = (want.iter().map(|v| v * v).sum::<f64>() / want.len() as f64).sqrt().max(1e-9);
     assert_eq!(got.elem_count(), want.len());
-    values(got).iter().zip(&want).map(|(g, w)| (f64::from(*g) - w).abs() / rms).fold(0.0, |m, d| if d <= m { m } else { d })
+    values(got)
+        .iter()
+        .zip(&want)
+        .map(|(g, w)| (f64::from(*g) - w).abs() / rms)
+        .fold(0.0, |m, d| if d <= m { m } else { d })
 }
 
 /// The whole network and the gradient of every parameter against double precision.
@@ -310,11 +344,28 @@ fn relative(got: &Tensor, want: &Tensor) -> f64 {
 fn network_and_gradients_match_double_precision() {
     use_f32();
     let wide = fewstep::nn::Arch {
-        height: 16, width: 8, channels: 3, classes: 3, widths: vec![8, 16, 24], encoder: vec![1, 2], decoder: vec![2, 1], middle: 3, attention_heads: 2,
+        height: 16,
+        width: 8,
+        channels: 3,
+        classes: 3,
+        widths: vec![8, 16, 24],
+        encoder: vec![1, 2],
+        decoder: vec![2, 1],
+        middle: 3,
+        attention_heads: 2,
         ..tiny_arch()
     };
-    let alone = fewstep::nn::Arch { widths: vec![16], encoder: vec![], decoder: vec![], attention_heads: 0, middle: 1, ..tiny_arch() };
-    for (seed, (arch, guided)) in [(tiny_arch(), false), (tiny_arch(), true), (wide, true), (alone, true)].into_iter().enumerate() {
+    let alone = fewstep::nn::Arch {
+        widths: vec![16],
+        encoder: vec![],
+        decoder: vec![],
+        attention_heads: 0,
+        middle: 1,
+        ..tiny_arch()
+    };
+    for (seed, (arch, guided)) in
+        [(tiny_arch(), false), (tiny_arch(), true), (wide, true), (alone, true)].into_iter().enumerate()
+    {
         let net = random_net(&arch, guided, 20 + seed as u64);
         let net = UNet { arch: arch.clone(), params: Params::trainable(net.params.tensors().clone()).unwrap() };
         let (h, w) = arch.level_size(0);
@@ -350,7 +401,8 @@ fn network_and_gradients_match_double_precision() {
 #[test]
 fn optimizer_follows_its_formulas() {
     let start = [0.5f64, -1.0, 2.0];
-    let tensor = |v: &[f64]| Tensor::from_vec(v.iter().map(|v| *v as f32).collect::<Vec<_>>(), v.len(), &Device::Cpu).unwrap();
+    let tensor =
+        |v: &[f64]| Tensor::from_vec(v.iter().map(|v| *v as f32).collect::<Vec<_>>(), v.len(), &Device::Cpu).unwrap();
     let params = Params::trainable(BTreeMap::from([("a".to_string(), tensor(&start))])).unwrap();
     let options = AdamWOptions { beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, clip: 1.0, ema: 0.999 };
     let mut optimizer = fewstep::nn::AdamW::new(&params, options).unwrap();

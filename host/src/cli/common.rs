@@ -30,7 +30,9 @@ impl DeviceArg {
             DeviceArg::Cuda if cfg!(feature = "cuda") => {
                 Device::new_cuda(0).context("--device cuda: no usable NVIDIA GPU was found; use --device cpu")
             }
-            DeviceArg::Cuda => anyhow::bail!("--device cuda: this build has no GPU support; build with --features cuda or use --device cpu"),
+            DeviceArg::Cuda => anyhow::bail!(
+                "--device cuda: this build has no GPU support; build with --features cuda or use --device cpu"
+            ),
         }
     }
 }
@@ -66,7 +68,10 @@ impl<'a, A: Serialize> RunOptions<'a, A> {
 pub fn use_threads(threads: usize) -> Result<()> {
     anyhow::ensure!(threads <= 1024, "--threads {threads}: give a number from 0 to 1024");
     if threads > 0 {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the worker threads")?;
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .context("cannot start the worker threads")?;
     }
     Ok(())
 }

@@ -50,7 +50,12 @@ pub fn run(args: Args) -> Result<()> {
     Engine::select(Precision::F32)?;
     let (first, second) = (Source::open(&args.first)?, Source::open(&args.second)?);
     let (a, b) = (first.classes()?, second.classes()?);
-    ensure!(a == b, "{} has {a} classes, {} has {b}; compare files of one data set", args.first.display(), args.second.display());
+    ensure!(
+        a == b,
+        "{} has {a} classes, {} has {b}; compare files of one data set",
+        args.first.display(),
+        args.second.display()
+    );
     let mut rows = Vec::new();
     for w in &args.guidance {
         let job = |steps: Option<usize>| Job {
@@ -69,8 +74,14 @@ pub fn run(args: Args) -> Result<()> {
         rows.push((*w, psnr(&one.pictures, &two.pictures), worst));
     }
     if args.json {
-        let rows: Vec<_> = rows.iter().map(|(w, all, worst)| json!({ "guidance": w, "psnr": all, "worst_picture_psnr": worst })).collect();
-        println!("{}", serde_json::to_string_pretty(&json!({ "count": args.count, "seed": args.seed, "strengths": rows }))?);
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(w, all, worst)| json!({ "guidance": w, "psnr": all, "worst_picture_psnr": worst }))
+            .collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({ "count": args.count, "seed": args.seed, "strengths": rows }))?
+        );
     } else {
         println!("   w   PSNR dB   worst picture   ({} pictures each, seed {})", args.count, args.seed);
         for (w, all, worst) in rows {

@@ -95,7 +95,13 @@ fn find_assets(named: Option<PathBuf>) -> Result<PathBuf> {
 }
 
 /// A student with half the teacher's blocks, from a few minutes of distillation on the shipped pictures.
-fn distil_small(teacher: &Checkpoint, data: &data::Dataset, out: &Path, seed: u64, engine: Engine) -> Result<Checkpoint> {
+fn distil_small(
+    teacher: &Checkpoint,
+    data: &data::Dataset,
+    out: &Path,
+    seed: u64,
+    engine: Engine,
+) -> Result<Checkpoint> {
     let mut arch = teacher.net.arch.clone();
     arch.encoder.fill(1);
     arch.middle = arch.middle.div_ceil(2);
@@ -122,7 +128,8 @@ fn distil_small(teacher: &Checkpoint, data: &data::Dataset, out: &Path, seed: u6
     let run = RunDir::open(&folder, &json!({ "demo": true, "seed": seed }), false)?;
     println!(
         "2. Distilling a student of half its blocks on {} shipped pictures ({}): first w becomes an input, then 16 steps become 8, then 4.",
-        data.len(), engine.name()
+        data.len(),
+        engine.name()
     );
     let kept = distill(teacher, data, &Device::Cpu, &run, &plan)?;
     let student = Checkpoint::open(&kept[0], &Device::Cpu)?;
@@ -133,7 +140,11 @@ fn distil_small(teacher: &Checkpoint, data: &data::Dataset, out: &Path, seed: u6
 }
 
 /// Draws every class with every model and strength from the same noise; times each model on one core.
-fn compare(models: &[(&'static str, &Path, Option<usize>)], class_names: &[String], grid_file: &Path) -> Result<Vec<Row>> {
+fn compare(
+    models: &[(&'static str, &Path, Option<usize>)],
+    class_names: &[String],
+    grid_file: &Path,
+) -> Result<Vec<Row>> {
     let classes: Vec<u16> = (0..class_names.len() as u16).collect();
     let mut drawn: Vec<Vec<Drawn>> = Vec::new();
     let mut rows = Vec::new();
@@ -174,7 +185,10 @@ fn compare(models: &[(&'static str, &Path, Option<usize>)], class_names: &[Strin
 }
 
 fn print_table(rows: &[Row]) {
-    println!("\n   {:16} {:>11} {:>18} {:>12} {:>12}", "model", "evaluations", "seconds a picture", "file bytes", "arena bytes");
+    println!(
+        "\n   {:16} {:>11} {:>18} {:>12} {:>12}",
+        "model", "evaluations", "seconds a picture", "file bytes", "arena bytes"
+    );
     for r in rows {
         let arena = r.arena_bytes.map_or("-".into(), |a| a.to_string());
         println!("   {:16} {:>11} {:>18.4} {:>12} {:>12}", r.name, r.evaluations, r.seconds, r.file_bytes, arena);

@@ -103,7 +103,15 @@ pub fn run(args: Args) -> Result<()> {
     ensure!(
         (a.height, a.width, a.channels, a.classes) == (d.height, d.width, d.channels, d.classes()),
         "the teacher draws {}x{}x{} pictures of {} classes, {} holds {}x{}x{} of {}",
-        a.height, a.width, a.channels, a.classes, args.data.display(), d.height, d.width, d.channels, d.classes()
+        a.height,
+        a.width,
+        a.channels,
+        a.classes,
+        args.data.display(),
+        d.height,
+        d.width,
+        d.channels,
+        d.classes()
     );
     let run = RunDir::open(&args.out, &RunOptions::new(&args, &device, &data, Some(&args.teacher))?, args.resume)?;
     for student in distill(&teacher, &data, &device, &run, &plan)? {

@@ -51,7 +51,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         println!("{}", json!({ "out": args.out, "file_bytes": bytes, "arena_bytes": arena, "steps": args.steps }));
     } else {
-        println!("{}: {bytes} bytes, arena {arena} bytes (set by {})", args.out.display(), exported.stage_name(exported.plan.peak_stage));
+        println!(
+            "{}: {bytes} bytes, arena {arena} bytes (set by {})",
+            args.out.display(),
+            exported.stage_name(exported.plan.peak_stage)
+        );
     }
     Ok(())
 }

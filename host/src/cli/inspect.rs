@@ -89,7 +89,8 @@ fn show(value: &Value) -> String {
         Value::Array(list) => list.iter().map(show).collect::<Vec<_>>().join(", "),
         Value::Number(n) if n.as_u64().is_some_and(|n| n >= 10_000) => {
             let digits = n.to_string();
-            let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
+            let groups: Vec<&str> =
+                digits.as_bytes().rchunks(3).rev().filter_map(|g| std::str::from_utf8(g).ok()).collect();
             groups.join(" ")
         }
         other => other.to_string(),

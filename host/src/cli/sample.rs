@@ -74,7 +74,8 @@ pub fn save_grid(path: &std::path::Path, drawn: &Drawn, classes: &[u16], names: 
     let cycle = classes.iter().collect::<std::collections::BTreeSet<_>>().len();
     let columns = if cycle > 1 { cycle } else { (classes.len() as f64).sqrt().ceil() as usize };
     let label = |c: u16| names.get(usize::from(c)).cloned().unwrap_or_else(|| format!("class {c}"));
-    let labels = if cycle > 1 { classes[..columns].iter().map(|c| label(*c)).collect() } else { vec![String::new(); columns] };
+    let labels =
+        if cycle > 1 { classes[..columns].iter().map(|c| label(*c)).collect() } else { vec![String::new(); columns] };
     let (h, w, c) = drawn.shape;
     let mut grid = Grid::new(h, w, c, labels);
     grid.title = if cycle > 1 { title.to_string() } else { format!("{}: {title}", label(classes[0])) };
@@ -94,7 +95,8 @@ pub fn run(args: Args) -> Result<()> {
     let out = args.out.clone().or_else(|| (args.npz.is_none() && !args.json).then(|| "samples.png".into()));
     ensure!(
         out.is_none() || classes.len() <= MAX_GRID,
-        "--count {}: a grid shows at most {MAX_GRID} pictures; write them with --npz", classes.len()
+        "--count {}: a grid shows at most {MAX_GRID} pictures; write them with --npz",
+        classes.len()
     );
     for path in [&out, &args.npz].into_iter().flatten() {
         files::check_output(path)?;
@@ -128,16 +130,23 @@ pub fn run(args: Args) -> Result<()> {
         let pictures: Vec<_> = drawn.each().zip(&classes).enumerate().map(|(i, (p, class))| {
             json!({ "seed": args.seed.wrapping_add(i as u64), "class": class, "crc32c": fewstep_core::format::crc::crc32c(p) })
         }).collect();
-        println!("{}", serde_json::to_string_pretty(&json!({
-            "file": args.file, "steps": drawn.steps, "guidance": args.guidance, "backend": drawn.backend,
-            "shape": [h, w, c], "evaluations_per_picture": drawn.evaluations,
-            "seconds": drawn.seconds, "seconds_per_picture": each, "pictures": pictures,
-            "out": out, "npz": args.npz,
-        }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({
+                "file": args.file, "steps": drawn.steps, "guidance": args.guidance, "backend": drawn.backend,
+                "shape": [h, w, c], "evaluations_per_picture": drawn.evaluations,
+                "seconds": drawn.seconds, "seconds_per_picture": each, "pictures": pictures,
+                "out": out, "npz": args.npz,
+            }))?
+        );
     } else {
         println!(
             "{} pictures of {} steps in {:.3} s ({:.2} ms each, {}){}",
-            classes.len(), drawn.steps, drawn.seconds, each * 1e3, drawn.backend,
+            classes.len(),
+            drawn.steps,
+            drawn.seconds,
+            each * 1e3,
+            drawn.backend,
             [&out, &args.npz].into_iter().flatten().map(|p| format!("\n{}", p.display())).collect::<String>()
         );
     }

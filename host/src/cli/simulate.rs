@@ -41,7 +41,13 @@ pub struct Args {
 }
 
 /// Draws on a board; also says whether the picture equals the host's.
-pub fn draw_on_board(image: &StudentImage, board: &str, request: &Request, limit: Duration, quiet: bool) -> Result<(Outcome, bool)> {
+pub fn draw_on_board(
+    image: &StudentImage,
+    board: &str,
+    request: &Request,
+    limit: Duration,
+    quiet: bool,
+) -> Result<(Outcome, bool)> {
     let expected = draw_one(&image.model()?, request, backend("auto")?)?;
     let guest = fewstep_runner::Request {
         board: board.into(),
@@ -92,13 +98,17 @@ pub fn run(args: Args) -> Result<()> {
         println!("board              {}, kernels {}", o.board, o.backend);
         println!("picture            {h}x{w}x{c}, {} the host's", if equal { "equal to" } else { "DIFFERENT from" });
         match (&per_step, per_mac) {
-            (Some(steps), Some(per_mac)) => println!("instructions       {steps:?} per step, {per_mac:.2} per multiply-accumulate"),
+            (Some(steps), Some(per_mac)) => {
+                println!("instructions       {steps:?} per step, {per_mac:.2} per multiply-accumulate")
+            }
             _ => println!("instructions       not counted: {}", o.not_counted.as_deref().unwrap_or("no counter")),
         }
         println!("arena              {} of {} bytes", o.arena_bytes, o.arena_budget);
         println!("stack high water   {} of {} bytes", o.stack_used, o.stack_bytes);
-        println!("flash              firmware {} of {} bytes, image {} of {} bytes",
-            o.flash.firmware_bytes, o.flash.firmware_budget, o.flash.image_bytes, o.flash.image_budget);
+        println!(
+            "flash              firmware {} of {} bytes, image {} of {} bytes",
+            o.flash.firmware_bytes, o.flash.firmware_budget, o.flash.image_bytes, o.flash.image_budget
+        );
     }
     if !equal {
         bail!("{}: the board's picture differs from the host's", args.board);

@@ -1,8 +1,8 @@
 //! `fewstep train-teacher`: trains the guided teacher.
 
 use super::common::{DeviceArg, RunOptions, use_threads};
-use crate::distill::half_file;
 use crate::data::{self, Split};
+use crate::distill::half_file;
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Engine, Kind, Params, Precision, UNet};
 use crate::train::{Phase, RunDir, Schedule, Teacher};
 use anyhow::{Result, anyhow, bail, ensure};
@@ -83,7 +83,9 @@ pub fn reshape(arch: &mut Arch, width: Option<usize>, blocks: Option<&[usize]>, 
     if let Some(h) = heads {
         arch.attention_heads = h;
     }
-    arch.check().map_err(|e| anyhow!("no network can be made: {e}; change --width, --blocks, --heads or the pictures of --data"))
+    arch.check().map_err(|e| {
+        anyhow!("no network can be made: {e}; change --width, --blocks, --heads or the pictures of --data")
+    })
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -91,7 +93,11 @@ pub fn run(args: Args) -> Result<()> {
     ensure!((1..=MAX_IMAGES).contains(&args.images), "--images {}: give a number from 1 to {MAX_IMAGES}", args.images);
     ensure!(args.lr > 0.0 && args.lr < 1.0, "--lr {}: give a rate between 0 and 1", args.lr);
     ensure!((0.0..1.0).contains(&args.ema), "--ema {}: give a decay from 0 to below 1", args.ema);
-    ensure!((0.0..=1.0).contains(&args.class_dropout), "--class-dropout {}: give a share from 0 to 1", args.class_dropout);
+    ensure!(
+        (0.0..=1.0).contains(&args.class_dropout),
+        "--class-dropout {}: give a share from 0 to 1",
+        args.class_dropout
+    );
     use_threads(args.threads)?;
     let device = args.device.open(args.precision)?;
     let data = data::open(&args.data, Split::Train)?;
@@ -113,7 +119,8 @@ pub fn run(args: Args) -> Result<()> {
     let schedule = Schedule { pictures: args.images, batch: args.batch, lr: args.lr, constant: 0.4 };
     let optimizer = AdamWOptions { ema: args.ema, ..AdamWOptions::default() };
     let objective = Teacher { classes: net.arch.classes, dropout: args.class_dropout };
-    let phase = Phase { name: "teacher", net, schedule, optimizer, seed: args.seed, data: &data, device: &device, run: &run };
+    let phase =
+        Phase { name: "teacher", net, schedule, optimizer, seed: args.seed, data: &data, device: &device, run: &run };
     let net = phase.run(&objective)?;
     let provenance = BTreeMap::from([
         ("command".to_string(), "fewstep train-teacher".to_string()),

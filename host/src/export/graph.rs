@@ -97,7 +97,8 @@ impl Graph {
                     let n = b.norm("attn.norm", x, lowest, false, None, Element::I8);
                     let qkv = b.conv("attn.qkv", 1, n, None, lowest, 3 * c, Element::I8);
                     let heads = arch.attention_heads;
-                    let mix = b.add("attn.mix", NodeKind::Attention { heads }, Input::Node(qkv), lowest, c, Element::I8);
+                    let mix =
+                        b.add("attn.mix", NodeKind::Attention { heads }, Input::Node(qkv), lowest, c, Element::I8);
                     x = b.conv("attn.proj", 1, mix, Some(x), lowest, c, Element::I16);
                 }
                 Stage::Down { level } => {
@@ -105,7 +106,15 @@ impl Graph {
                     let pooled = format!("down.{level}.pool");
                     let pooled = b.add(&pooled, NodeKind::AvgPool2, Input::Node(x), level + 1, c, Element::I16);
                     streams.push(x);
-                    x = b.conv(&format!("down.{level}"), 1, pooled, None, level + 1, arch.widths[level + 1], Element::I16);
+                    x = b.conv(
+                        &format!("down.{level}"),
+                        1,
+                        pooled,
+                        None,
+                        level + 1,
+                        arch.widths[level + 1],
+                        Element::I16,
+                    );
                 }
                 Stage::Up { level } => {
                     let c = arch.widths[level];
@@ -146,7 +155,15 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn add(&mut self, name: &str, kind: NodeKind, input: Input, level: usize, channels: usize, element: Element) -> usize {
+    fn add(
+        &mut self,
+        name: &str,
+        kind: NodeKind,
+        input: Input,
+        level: usize,
+        channels: usize,
+        element: Element,
+    ) -> usize {
         let (height, width) = self.arch.level_size(level);
         self.nodes.push(Node { name: name.into(), kind, input, height, width, channels, element });
         self.nodes.len() - 1
@@ -167,7 +184,15 @@ impl Builder<'_> {
         self.add(name, NodeKind::Conv { kernel, cin, residual }, Input::Node(input), level, channels, element)
     }
 
-    fn norm(&mut self, name: &str, input: usize, level: usize, silu: bool, film: Option<usize>, element: Element) -> usize {
+    fn norm(
+        &mut self,
+        name: &str,
+        input: usize,
+        level: usize,
+        silu: bool,
+        film: Option<usize>,
+        element: Element,
+    ) -> usize {
         let channels = self.nodes[input].channels;
         self.add(name, NodeKind::NormAct { silu, film }, Input::Node(input), level, channels, element)
     }

@@ -95,8 +95,9 @@ pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
         buffers.iter().filter(|b| (b.first..=b.last).contains(&stage)).map(BufferRepr::bytes).sum()
     };
     // The first stage with the most.
-    let (peak_bytes, peak_stage) =
-        (0..=last).map(|stage| (live(stage), stage)).fold((0, 0), |best, next| if next.0 > best.0 { next } else { best });
+    let (peak_bytes, peak_stage) = (0..=last)
+        .map(|stage| (live(stage), stage))
+        .fold((0, 0), |best, next| if next.0 > best.0 { next } else { best });
     MemoryPlan {
         buffers,
         output,
@@ -143,7 +144,8 @@ fn place_in_order(buffers: &[BufferRepr], order: &[usize]) -> (u32, Vec<u32>) {
     let mut end = 0;
     for &i in order {
         let need = (buffers[i].bytes() as u32).next_multiple_of(IMAGE_ALIGN as u32);
-        let span = |j: usize| (offsets[j], offsets[j] + (buffers[j].bytes() as u32).next_multiple_of(IMAGE_ALIGN as u32));
+        let span =
+            |j: usize| (offsets[j], offsets[j] + (buffers[j].bytes() as u32).next_multiple_of(IMAGE_ALIGN as u32));
         let mut taken: Vec<(u32, u32)> =
             placed.iter().filter(|&&j| buffers[i].lives_with(&buffers[j])).map(|&j| span(j)).collect();
         taken.sort_unstable();

@@ -35,7 +35,11 @@ impl Random {
     /// Weights that turn inputs of variance 1 into outputs of standard deviation about `gain`.
     fn layer(&mut self, outputs: usize, inputs: usize, gain: f32) -> (Vec<i8>, Vec<f32>, Vec<f32>) {
         let scale = gain / (WEIGHT_STD * (inputs as f32).sqrt());
-        (self.weights(outputs * inputs), self.uniform(outputs, scale, 0.2 * scale), self.uniform(outputs, 0.0, 0.1 * gain))
+        (
+            self.weights(outputs * inputs),
+            self.uniform(outputs, scale, 0.2 * scale),
+            self.uniform(outputs, 0.0, 0.1 * gain),
+        )
     }
 }
 

@@ -14,9 +14,7 @@ use fewstep_core::format::limits::{MAX_BUFFERS, MAX_FILE_BYTES, MAX_OPS, MAX_SID
 use fewstep_core::format::op::{NONE, OP_LEN};
 use fewstep_core::format::step::{PARAMS_LEN, STEP_HEAD_LEN};
 use fewstep_core::format::tensor::TENSOR_LEN;
-use fewstep_core::format::{
-    Element, HeaderRepr, InfoRepr, Layout, OpRepr, Params, SectionRepr, TensorRepr,
-};
+use fewstep_core::format::{Element, HeaderRepr, InfoRepr, Layout, OpRepr, Params, SectionRepr, TensorRepr};
 use fewstep_core::{IMAGE_ALIGN, Model, Profile};
 
 /// What may be chosen at export.
@@ -58,7 +56,10 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
     let graph = Graph::new(&spec.arch);
     spec.check(&graph)?;
     let arch = &spec.arch;
-    ensure!(arch.height <= MAX_SIDE.into() && arch.width <= MAX_SIDE.into(), "pictures are at most {MAX_SIDE} wide and high");
+    ensure!(
+        arch.height <= MAX_SIDE.into() && arch.width <= MAX_SIDE.into(),
+        "pictures are at most {MAX_SIDE} wide and high"
+    );
     ensure!(arch.film_len() <= u16::MAX.into(), "{} scales and shifts are more than an image holds", arch.film_len());
     ensure!(graph.nodes.len() <= MAX_OPS.into(), "{} operations are more than {MAX_OPS}", graph.nodes.len());
     let plan = plan(arch, &graph, options.scratch_bytes);
@@ -152,11 +153,7 @@ fn assemble(sections: Vec<(u32, Vec<u8>)>) -> Result<Vec<u8>> {
     }
     let file_bytes = start + body.len();
     ensure!(file_bytes <= MAX_FILE_BYTES as usize, "{file_bytes} bytes are more than an image may have");
-    let header = HeaderRepr {
-        version: (VERSION_MAJOR, VERSION_MINOR),
-        sections: count,
-        file_bytes: file_bytes as u32,
-    };
+    let header = HeaderRepr { version: (VERSION_MAJOR, VERSION_MINOR), sections: count, file_bytes: file_bytes as u32 };
     let mut file = emit::<HEADER_LEN>(|out| header.emit(&table, out));
     file.extend(table);
     file.extend(body);

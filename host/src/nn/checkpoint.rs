@@ -79,14 +79,17 @@ impl Checkpoint {
     /// Reads a checkpoint as f32 onto `device`.
     pub fn open(path: &Path, device: &Device) -> Result<Checkpoint> {
         let (tensors, header) = read_tensors(path, device)?;
-        let header: Header = serde_json::from_str(&header)
-            .with_context(|| format!("{}: the checkpoint's description is damaged; use a file that fewstep wrote", path.display()))?;
+        let header: Header = serde_json::from_str(&header).with_context(|| {
+            format!("{}: the checkpoint's description is damaged; use a file that fewstep wrote", path.display())
+        })?;
         header.arch.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
         let net = UNet { arch: header.arch, params: Params::frozen(tensors) };
         for (name, want) in expected_shapes(&net)? {
             match net.params.tensors().get(&name) {
                 Some(t) if t.dims() == want => {}
-                Some(t) => bail!("{}: tensor {name} has shape {:?}, its architecture needs {want:?}", path.display(), t.dims()),
+                Some(t) => {
+                    bail!("{}: tensor {name} has shape {:?}, its architecture needs {want:?}", path.display(), t.dims())
+                }
                 None => bail!("{}: tensor {name} is missing", path.display()),
             }
         }
@@ -100,7 +103,9 @@ impl Checkpoint {
         ensure!(
             header.class_names.len() == net.arch.classes,
             "{}: {} class names for {} classes",
-            path.display(), header.class_names.len(), net.arch.classes
+            path.display(),
+            header.class_names.len(),
+            net.arch.classes
         );
         Ok(Checkpoint { kind: header.kind, net, class_names: header.class_names, provenance: header.provenance })
     }
@@ -114,7 +119,8 @@ fn expected_shapes(net: &UNet) -> Result<Vec<(String, Vec<usize>)>> {
 
 /// Writes named tensors with a description, atomically.
 pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>, description: String) -> Result<()> {
-    let contiguous: Vec<(&String, Tensor)> = tensors.iter().map(|(k, t)| Ok((k, t.contiguous()?))).collect::<Result<_>>()?;
+    let contiguous: Vec<(&String, Tensor)> =
+        tensors.iter().map(|(k, t)| Ok((k, t.contiguous()?))).collect::<Result<_>>()?;
     let plain = safetensors::serialize(contiguous.iter().map(|(k, t)| (k.as_str(), t)), None)?;
     // The library writes metadata in random order; put in here, the same content gives the same bytes.
     let (len, rest) = plain.split_first_chunk::<8>().context("no header was written")?;
@@ -133,7 +139,12 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>, descriptio
 /// Reads what [`write_tensors`] wrote: tensors as f32 on `device`, and the description.
 pub fn read_tensors(path: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, String)> {
     let bytes = files::read_file(path, MAX_CHECKPOINT_BYTES)?;
-    let bad = || format!("{}: not a fewstep checkpoint (safetensors); give a file that train-teacher or distill wrote", path.display());
+    let bad = || {
+        format!(
+            "{}: not a fewstep checkpoint (safetensors); give a file that train-teacher or distill wrote",
+            path.display()
+        )
+    };
     let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).with_context(bad)?;
     let description = metadata
         .metadata()

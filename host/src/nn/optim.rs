@@ -52,7 +52,9 @@ struct Factors {
 impl AdamW {
     /// Fresh moments; the moving average starts at the parameters.
     pub fn new(params: &Params, options: AdamWOptions) -> Result<AdamW> {
-        let state = |t: &Tensor| -> Result<State> { Ok(State { m: t.zeros_like()?, v: t.zeros_like()?, ema: t.copy()?.detach() }) };
+        let state = |t: &Tensor| -> Result<State> {
+            Ok(State { m: t.zeros_like()?, v: t.zeros_like()?, ema: t.copy()?.detach() })
+        };
         let states = params.vars().iter().map(|(k, v)| Ok((k.clone(), state(v)?))).collect::<Result<_>>()?;
         Ok(AdamW { options, step: 0, states })
     }

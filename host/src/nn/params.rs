@@ -1,7 +1,7 @@
 //! Named parameters of a network.
 
-use candle_core::{Device, Result, Tensor, Var};
 use crate::noise::{Purpose, Stream};
+use candle_core::{Device, Result, Tensor, Var};
 use std::collections::BTreeMap;
 
 /// Parameters by name, in the order of their names.

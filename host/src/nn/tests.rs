@@ -22,7 +22,12 @@ fn difference(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 /// Values and gradients of two functions of the same variables, under a random linear loss.
-fn compare(vars: &[Var], f: impl Fn(&[&Tensor]) -> Result<Tensor>, g: impl Fn(&[&Tensor]) -> Result<Tensor>, tolerance: f32) {
+fn compare(
+    vars: &[Var],
+    f: impl Fn(&[&Tensor]) -> Result<Tensor>,
+    g: impl Fn(&[&Tensor]) -> Result<Tensor>,
+    tolerance: f32,
+) {
     let args: Vec<&Tensor> = vars.iter().map(|v| v.as_tensor()).collect();
     let (a, b) = (f(&args).unwrap(), g(&args).unwrap());
     let d = difference(&a, &b);
@@ -43,10 +48,18 @@ fn tolerance() -> f32 {
 
 #[test]
 fn convolution_and_its_gradients_match_candle() {
-    for (h, w, cin, cout, kernel) in
-        [(14, 14, 32, 32, 3), (7, 7, 64, 64, 3), (14, 14, 4, 32, 3), (14, 14, 32, 4, 3), (7, 7, 64, 192, 1), (5, 3, 8, 40, 3), (1, 1, 72, 8, 3), (2, 9, 40, 24, 1)]
-    {
-        let vars = [normal(1, &[3, h, w, cin], 1.0), normal(2, &[cout, kernel, kernel, cin], 0.1), normal(3, &[cout], 1.0)];
+    for (h, w, cin, cout, kernel) in [
+        (14, 14, 32, 32, 3),
+        (7, 7, 64, 64, 3),
+        (14, 14, 4, 32, 3),
+        (14, 14, 32, 4, 3),
+        (7, 7, 64, 192, 1),
+        (5, 3, 8, 40, 3),
+        (1, 1, 72, 8, 3),
+        (2, 9, 40, 24, 1),
+    ] {
+        let vars =
+            [normal(1, &[3, h, w, cin], 1.0), normal(2, &[cout, kernel, kernel, cin], 0.1), normal(3, &[cout], 1.0)];
         compare(&vars, |a| ops::conv(a[0], a[1], a[2]), |a| native::conv(a[0], a[1], a[2]), tolerance());
     }
 }
@@ -56,7 +69,12 @@ fn norm_act_and_its_gradients_match_candle() {
     for (h, w, c) in [(14, 14, 32), (7, 7, 64), (3, 5, 8), (2, 2, 24)] {
         for silu in [true, false] {
             let vars = [normal(1, &[2, h, w, c], 3.0), normal(2, &[2, c], 1.0), normal(3, &[2, c], 1.0)];
-            compare(&vars, |a| ops::norm_act(a[0], a[1], a[2], silu), |a| native::norm_act(a[0], a[1], a[2], silu), 2e-4);
+            compare(
+                &vars,
+                |a| ops::norm_act(a[0], a[1], a[2], silu),
+                |a| native::norm_act(a[0], a[1], a[2], silu),
+                2e-4,
+            );
         }
     }
 }
@@ -68,8 +86,14 @@ fn residual_block_and_its_gradients_match_candle() {
         let shape = |cout, cin| [cout, k[0], k[1], cin];
         let vars = [
             normal(1, &[3, h, w, c], 1.0),
-            normal(2, &[3, c], 1.0), normal(3, &[3, c], 1.0), normal(4, &[3, c], 1.0), normal(5, &[3, c], 1.0),
-            normal(6, &shape(c, c), 0.1), normal(7, &[c], 1.0), normal(8, &shape(c, c), 0.1), normal(9, &[c], 1.0),
+            normal(2, &[3, c], 1.0),
+            normal(3, &[3, c], 1.0),
+            normal(4, &[3, c], 1.0),
+            normal(5, &[3, c], 1.0),
+            normal(6, &shape(c, c), 0.1),
+            normal(7, &[c], 1.0),
+            normal(8, &shape(c, c), 0.1),
+            normal(9, &[c], 1.0),
         ];
         compare(
             &vars,
@@ -95,7 +119,9 @@ fn engines_match_sums_in_double_precision() {
         engines.push((Engine::Amx, 0.03));
     }
     for (engine, tolerance) in engines {
-        for (h, w, cin, cout, kernel) in [(14, 14, 32, 32, 3), (7, 7, 33, 31, 3), (3, 17, 1, 65, 3), (4, 4, 96, 16, 1), (1, 31, 8, 8, 3)] {
+        for (h, w, cin, cout, kernel) in
+            [(14, 14, 32, 32, 3), (7, 7, 33, 31, 3), (3, 17, 1, 65, 3), (4, 4, 96, 16, 1), (1, 31, 8, 8, 3)]
+        {
             let s = ConvShape { h, w, cin, cout, kernel };
             let value = |seed, n: usize| {
                 let mut v = vec![0.0; n];
@@ -110,15 +136,31 @@ fn engines_match_sums_in_double_precision() {
             s.finish_gradient(&sum, &mut dw);
             let (mut y64, mut dw64) = (vec![0f64; y.len()], vec![0f64; dw.len()]);
             let pad = kernel / 2;
-            for yy in 0..h { for xx in 0..w { for ky in 0..kernel { for kx in 0..kernel {
-                let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else { continue };
-                if sy >= h || sx >= w { continue }
-                for o in 0..cout { for i in 0..cin {
-                    let (a, b, c) = ((yy * w + xx) * cout + o, (sy * w + sx) * cin + i, ((o * kernel + ky) * kernel + kx) * cin + i);
-                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
-                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
-                }}
-            }}}}
+            for yy in 0..h {
+                for xx in 0..w {
+                    for ky in 0..kernel {
+                        for kx in 0..kernel {
+                            let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else {
+                                continue;
+                            };
+                            if sy >= h || sx >= w {
+                                continue;
+                            }
+                            for o in 0..cout {
+                                for i in 0..cin {
+                                    let (a, b, c) = (
+                                        (yy * w + xx) * cout + o,
+                                        (sy * w + sx) * cin + i,
+                                        ((o * kernel + ky) * kernel + kx) * cin + i,
+                                    );
+                                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
+                                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
             for (got, want, terms) in [(&y, &y64, s.taps_len()), (&dw, &dw64, h * w)] {
                 let scale = (terms as f64).sqrt();
                 for (g, w) in got.iter().zip(want) {

@@ -103,10 +103,19 @@ impl Arch {
         if levels == 0 || self.encoder.len() != levels - 1 || self.decoder.len() != levels - 1 {
             return Err(format!("{levels} widths need {} encoder and decoder counts each", levels.max(1) - 1));
         }
-        if self.patch == 0 || self.height == 0 || self.width == 0 || !self.height.is_multiple_of(step) || !self.width.is_multiple_of(step) {
+        if self.patch == 0
+            || self.height == 0
+            || self.width == 0
+            || !self.height.is_multiple_of(step)
+            || !self.width.is_multiple_of(step)
+        {
             return Err(format!(
                 "pictures of {}x{} do not halve {} times after {}x{} patches; sides must be multiples of {step}",
-                self.height, self.width, levels - 1, self.patch, self.patch
+                self.height,
+                self.width,
+                levels - 1,
+                self.patch,
+                self.patch
             ));
         }
         if let Some(w) = self.widths.iter().find(|w| **w == 0 || !w.is_multiple_of(8)) {
@@ -119,7 +128,8 @@ impl Arch {
         if self.middle == 0 || self.embed == 0 || self.classes == 0 || self.channels == 0 {
             return Err("middle blocks, embedding width, classes and channels must be at least 1".into());
         }
-        let convolutions: u64 = self.widths.iter().enumerate().map(|(l, w)| self.blocks(l) as u64 * 18 * (*w as u64).pow(2)).sum();
+        let convolutions: u64 =
+            self.widths.iter().enumerate().map(|(l, w)| self.blocks(l) as u64 * 18 * (*w as u64).pow(2)).sum();
         let embedding = (self.film_len() + self.classes + self.embed) as u64 * self.embed as u64;
         if convolutions + embedding > MAX_PARAMETERS {
             return Err(format!(
@@ -138,7 +148,7 @@ impl Arch {
 
     /// Height and width of a level.
     pub fn level_size(&self, level: usize) -> (usize, usize) {
-        (self.height / self.patch >> level, self.width / self.patch >> level)
+        ((self.height / self.patch) >> level, (self.width / self.patch) >> level)
     }
 
     /// Values in a picture.
@@ -234,6 +244,9 @@ pub struct Query<'a> {
     pub class: &'a [u16],
     pub w: Option<&'a [f32]>,
 }
+
+/// Hears the name and output of every operation.
+type Observer<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
 
 impl UNet {
     /// Seeded initial parameters: He-scaled convolutions, the last one of every residual branch zero.
@@ -335,11 +348,11 @@ impl UNet {
     /// Predicts v, operation by operation; `see` is shown every operation's output under its name: those of the
     /// parameters, `down.L.pool`, `up.L.add` and `attn.mix` for what has none. A residual convolution's output is the
     /// stream after the addition.
-    pub fn forward_observed(&self, q: &Query, see: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<Tensor> {
+    pub fn forward_observed(&self, q: &Query, see: &mut Observer) -> Result<Tensor> {
         self.evaluate(q, Some(see))
     }
 
-    fn evaluate(&self, q: &Query, mut see: Option<&mut dyn FnMut(&str, &Tensor) -> Result<()>>) -> Result<Tensor> {
+    fn evaluate(&self, q: &Query, mut see: Option<&mut Observer>) -> Result<Tensor> {
         let observed = see.is_some();
         let mut show = |name: &str, t: Tensor| -> Result<Tensor> {
             if let Some(see) = &mut see {
@@ -362,12 +375,8 @@ impl UNet {
                     let (s2, t2) = (p(format!("{name}.norm2.scale"))?, p(format!("{name}.norm2.shift"))?);
                     let scale = (film.narrow(1, at, c)? + 1.0)?;
                     let shift = film.narrow(1, at + c, c)?;
-                    let affine = [
-                        &rows(s1)?,
-                        &rows(t1)?,
-                        &scale.broadcast_mul(s2)?,
-                        &(scale.broadcast_mul(t2)? + shift)?,
-                    ];
+                    let affine =
+                        [&rows(s1)?, &rows(t1)?, &scale.broadcast_mul(s2)?, &(scale.broadcast_mul(t2)? + shift)?];
                     let w = |s: &str| p(format!("{name}.{s}"));
                     let weights = [w("conv1.weight")?, w("conv1.bias")?, w("conv2.weight")?, w("conv2.bias")?];
                     x = if observed {
@@ -414,9 +423,8 @@ fn silu(x: &Tensor) -> Result<Tensor> {
 fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
     let (n, h, w, c3) = qkv.dims4()?;
     let (c, t) = (c3 / 3, h * w);
-    let part = |i: usize| {
-        qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous()
-    };
+    let part =
+        |i: usize| qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
     let scores = (q.matmul(&k.t()?.contiguous()?)? / ((c / heads) as f64).sqrt())?;
     let e = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;

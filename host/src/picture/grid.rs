@@ -82,7 +82,7 @@ impl Grid {
     /// Draws the grid: height, width and pixels `[height][width][3]`.
     ///
     /// # Errors
-    /// When pictures have neither 1 nor 3 channels, the grid is empty, or it would be larger than [`MAX_GRID_SIDE`].
+    /// When pictures have neither 1 nor 3 channels, the grid is empty, or it would be larger than `MAX_GRID_SIDE`.
     pub fn render(&self) -> Result<(usize, usize, Vec<u8>)> {
         let scale = self.scale.max(1);
         if !matches!(self.channels, 1 | 3) || self.columns.is_empty() || self.rows.is_empty() {

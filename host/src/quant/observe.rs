@@ -14,7 +14,12 @@ const PICTURES: usize = 40;
 
 /// Values of every named activation, per step, over trajectories of all classes at several strengths. `z` is the
 /// state before the step; the other names are [`UNet::forward_observed`]'s.
-pub fn observe(net: &UNet, steps: usize, seed: u64, mut progress: impl FnMut(usize, usize)) -> Result<Vec<BTreeMap<String, Seen>>> {
+pub fn observe(
+    net: &UNet,
+    steps: usize,
+    seed: u64,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<Vec<BTreeMap<String, Seen>>> {
     let mut seen: Vec<BTreeMap<String, Seen>> = vec![BTreeMap::new(); steps];
     let class: Vec<u16> = (0..PICTURES).map(|i| (i % net.arch.classes) as u16).collect();
     for (k, w) in STRENGTHS.iter().enumerate() {
@@ -30,7 +35,7 @@ pub fn observe(net: &UNet, steps: usize, seed: u64, mut progress: impl FnMut(usi
             };
             note("z", &z)?;
             let v = net.forward_observed(&Query { z: &z, phi: &phis, class: &class, w: Some(&w) }, &mut note)?;
-            z = rotate(&z, &v, &vec![(phi - angle(i + 1, steps)) as f32; PICTURES])?;
+            z = rotate(&z, &v, &[(phi - angle(i + 1, steps)) as f32; PICTURES])?;
             progress(k * steps + i + 1, STRENGTHS.len() * steps);
         }
     }

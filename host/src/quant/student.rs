@@ -44,7 +44,10 @@ pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usiz
                 convs.insert(name.clone(), Conv { weights, scale, bias: p(&format!("{name}.bias"))? });
             }
             NodeKind::NormAct { .. } => {
-                norms.insert(name.clone(), Norm { gamma: p(&format!("{name}.scale"))?, beta: p(&format!("{name}.shift"))? });
+                norms.insert(
+                    name.clone(),
+                    Norm { gamma: p(&format!("{name}.scale"))?, beta: p(&format!("{name}.shift"))? },
+                );
             }
             _ => {}
         }
@@ -127,7 +130,8 @@ fn balance_attention(net: &UNet) -> Result<UNet> {
     let mut tensors = net.params.tensors().clone();
     for name in ["attn.qkv.weight", "attn.qkv.bias"] {
         let t = net.params.get(name)?;
-        let parts = (0..3).map(|i| t.narrow(0, i * c, c)? * factors[i]).collect::<candle_core::Result<Vec<Tensor>>>()?;
+        let parts =
+            (0..3).map(|i| t.narrow(0, i * c, c)? * factors[i]).collect::<candle_core::Result<Vec<Tensor>>>()?;
         tensors.insert(name.into(), Tensor::cat(&parts, 0)?);
     }
     tensors.insert("attn.proj.weight".into(), (net.params.get("attn.proj.weight")? / factors[2])?);

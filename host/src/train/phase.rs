@@ -142,7 +142,12 @@ impl Phase<'_> {
                 let mean = sum / log_window as f64;
                 losses.clear();
                 log_window = 0;
-                ensure!(mean.is_finite(), "{}: the loss is not finite after {} pictures; lower --lr", self.name, done * batch_size);
+                ensure!(
+                    mean.is_finite(),
+                    "{}: the loss is not finite after {} pictures; lower --lr",
+                    self.name,
+                    done * batch_size
+                );
                 seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();
                 let pictures = done * batch_size;
@@ -173,12 +178,15 @@ impl Phase<'_> {
         let path = self.run.path("state.safetensors");
         let mut from = (0, 0.0);
         if path.exists() {
-            let damaged = || format!("{}: the saved state is damaged; delete it to start the phase again", path.display());
+            let damaged =
+                || format!("{}: the saved state is damaged; delete it to start the phase again", path.display());
             let (tensors, description) = read_tensors(&path, self.device).with_context(damaged)?;
             let saved: Saved = serde_json::from_str(&description).with_context(damaged)?;
             if saved.phase == self.name {
                 for (name, var) in net.params.vars() {
-                    let t = tensors.get(&format!("p.{name}")).with_context(|| format!("{} lacks {name}", path.display()))?;
+                    let t = tensors
+                        .get(&format!("p.{name}"))
+                        .with_context(|| format!("{} lacks {name}", path.display()))?;
                     var.set(t).with_context(|| format!("{}: {name} has another shape", path.display()))?;
                 }
                 optimizer.load(&tensors, saved.step)?;

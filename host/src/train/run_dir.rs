@@ -25,7 +25,10 @@ impl RunDir {
             let old: Value = serde_json::from_slice(&files::read_file(&file, 1 << 20)?)
                 .with_context(|| format!("{}: not a run's options; choose another --out", file.display()))?;
             if let Some(difference) = first_difference(&old, &options) {
-                bail!("{} was started with other options ({difference}); give the same ones or another --out", root.display());
+                bail!(
+                    "{} was started with other options ({difference}); give the same ones or another --out",
+                    root.display()
+                );
             }
         } else {
             if root.exists() && names(root)?.iter().any(|name| !is_leftover(name)) {
@@ -49,7 +52,10 @@ impl RunDir {
     /// Appends one line of statistics.
     pub fn log(&self, line: &impl Serialize) -> Result<()> {
         let path = self.path("stats.jsonl");
-        let mut file = OpenOptions::new().create(true).append(true).open(&path)
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
             .with_context(|| format!("cannot write {}", path.display()))?;
         writeln!(file, "{}", serde_json::to_string(line)?)?;
         Ok(())
@@ -73,7 +79,9 @@ impl RunDir {
 
 /// Names of what is in a folder.
 fn names(folder: &Path) -> Result<Vec<String>> {
-    let read = || fs::read_dir(folder)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<_>>();
+    let read = || {
+        fs::read_dir(folder)?.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect::<std::io::Result<_>>()
+    };
     read().with_context(|| format!("cannot read {}", folder.display()))
 }
 

@@ -48,7 +48,9 @@ impl Engine {
             Precision::F32 => Engine::Portable,
             Precision::Auto if !Engine::has_amx() => Engine::Portable,
             Precision::Bf16 if !Engine::has_amx() => {
-                anyhow::bail!("--precision bf16 needs a CPU with AMX (amx_tile, amx_bf16, avx512_bf16); use --precision f32")
+                anyhow::bail!(
+                    "--precision bf16 needs a CPU with AMX (amx_tile, amx_bf16, avx512_bf16); use --precision f32"
+                )
             }
             _ => Engine::Amx,
         };

@@ -152,15 +152,7 @@ wide! {
 }
 
 #[inline(always)]
-fn input_block<const L: usize>(
-    i: usize,
-    x: &[f32],
-    du: &[f32],
-    mul: &[f32],
-    k1: &[f32],
-    k2: &[f32],
-    dx: &mut [f32],
-) {
+fn input_block<const L: usize>(i: usize, x: &[f32], du: &[f32], mul: &[f32], k1: &[f32], k2: &[f32], dx: &mut [f32]) {
     let (m, k1, k2) = (*at::<L>(mul, i), *at::<L>(k1, i), *at::<L>(k2, i));
     let n = mul.len();
     for ((row, d), out) in x.chunks_exact(n).zip(du.chunks_exact(n)).zip(dx.chunks_exact_mut(n)) {

@@ -32,10 +32,20 @@ fn gemm(m: usize, k: usize, n: usize, a: &[f32], sa: (usize, usize), b: &[f32], 
     // and `c` is row-major [m, n], so that its elements do not alias.
     unsafe {
         matrixmultiply::sgemm(
-            m, k, n, 1.0,
-            a.as_ptr(), i(sa.0), i(sa.1),
-            b.as_ptr(), i(sb.0), i(sb.1),
-            1.0, c.as_mut_ptr(), i(n), 1,
+            m,
+            k,
+            n,
+            1.0,
+            a.as_ptr(),
+            i(sa.0),
+            i(sa.1),
+            b.as_ptr(),
+            i(sb.0),
+            i(sb.1),
+            1.0,
+            c.as_mut_ptr(),
+            i(n),
+            1,
         );
     }
 }
