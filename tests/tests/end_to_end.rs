@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use fewstep_tests::{project, report};
+use fewstep::data::npz;
+use fewstep_core::format::crc::crc32c;
+use fewstep_tests::{Folder, project, report};
 use serde_json::{Value, json};
 
 /// Bytes, from the project's plan.
@@ -80,6 +82,20 @@ fn host_and_boards_draw_the_same_bytes() {
     }
     // Different requests, different pictures.
     assert!((1..by_host.len()).all(|i| !by_host[..i].contains(&by_host[i])), "{by_host:x?}");
+
+    // The board's picture as files.
+    let folder = Folder::new("end-to-end");
+    let (png, file) = (folder.join("bag.png"), folder.join("bag.npz"));
+    let (seed, class, w) = requests[0];
+    let rest = format!("--board an500 --seed {seed} --class {class} --guidance {w}");
+    let r = run("simulate", student(), &format!("{rest} --out {} --npz {}", png.display(), file.display()));
+    assert_eq!((&r["out"], &r["npz"]), (&json!(png), &json!(file)));
+    let read = npz::open(&file).unwrap();
+    assert_eq!((read.height, read.width, read.channels, &read.labels[..]), (28, 28, 1, &[class][..]));
+    assert_eq!(u64::from(crc32c(read.picture(0))), by_host[0]);
+    let png = std::fs::read(png).unwrap();
+    // Width and height as a PNG states them (its IHDR chunk comes first).
+    assert_eq!((&png[1..4], &png[16..24]), (&b"PNG"[..], &[0, 0, 0, 28, 0, 0, 0, 28][..]));
 
     // One board after the other: each has its own firmware to build.
     for board in ["an500", "an386"] {

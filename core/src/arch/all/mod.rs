@@ -1,4 +1,4 @@
-//! The portable backend: the scalar functions of [`ops`](crate::ops) themselves.
+//! The portable backend: the scalar functions of [`crate::ops`] themselves.
 
 use super::Kernels;
 use crate::ops;
