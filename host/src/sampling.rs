@@ -30,7 +30,8 @@ impl StudentImage {
     pub fn open(path: &Path) -> Result<StudentImage> {
         let bytes = files::read_aligned(path)?;
         let name = path.display().to_string();
-        Model::parse(&bytes).map_err(|e| anyhow::anyhow!("{name}: {e}; export the student again"))?;
+        Model::parse(&bytes)
+            .map_err(|e| anyhow::anyhow!("{name}: {e}; give a student image that fewstep export wrote"))?;
         Ok(StudentImage { bytes, name })
     }
 

@@ -4,9 +4,9 @@ use super::common::use_threads;
 use crate::diffusion::Sampler;
 use crate::nn::{Engine, Precision};
 use crate::sampling::{Job, Source};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Compare two student images or checkpoints picture by picture, from the same noise
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ pub struct Args {
     /// Worker threads, 0 for one a core
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Report as JSON
+    /// Report as JSON; equal pictures have a PSNR of null
     #[arg(long)]
     json: bool,
 }
@@ -66,8 +66,11 @@ pub fn run(args: Args) -> Result<()> {
             sampler: Sampler::Deterministic,
             backend: "auto".into(),
         };
-        let one = first.draw(&job(args.first_steps.or(args.steps)), |_| {})?;
-        let two = second.draw(&job(args.steps), |_| {})?;
+        let draw = |source: &Source, file: &Path, steps: Option<usize>| {
+            source.draw(&job(steps), |_| {}).with_context(|| format!("{}", file.display()))
+        };
+        let one = draw(&first, &args.first, args.first_steps.or(args.steps))?;
+        let two = draw(&second, &args.second, args.steps)?;
         ensure!(one.shape == two.shape, "the files draw pictures of other sizes: {:?} and {:?}", one.shape, two.shape);
         let each: Vec<f64> = one.each().zip(two.each()).map(|(a, b)| psnr(a, b)).collect();
         let worst = each.iter().copied().fold(f64::INFINITY, f64::min);

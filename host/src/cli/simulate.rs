@@ -4,7 +4,7 @@ use crate::data::npz;
 use crate::files;
 use crate::picture::write_png;
 use crate::sampling::{StudentImage, backend, draw_one};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use fewstep_core::Request;
 use fewstep_runner::{Event, Image, Options, Outcome, simulate};
 use serde_json::json;
@@ -48,7 +48,8 @@ pub fn draw_on_board(
     limit: Duration,
     quiet: bool,
 ) -> Result<(Outcome, bool)> {
-    let expected = draw_one(&image.model()?, request, backend("auto")?)?;
+    let expected = draw_one(&image.model()?, request, backend("auto")?)
+        .with_context(|| format!("--class {}, --guidance {}: {}", request.class, request.w, image.name))?;
     let guest = fewstep_runner::Request {
         board: board.into(),
         image: Image::Bytes(image.bytes().to_vec()),
@@ -87,6 +88,7 @@ pub fn run(args: Args) -> Result<()> {
     let per_mac = mean.map(|m| m / o.macs_per_step as f64);
     if args.json {
         let mut report = serde_json::to_value(&o)?;
+        report["request"] = json!({ "seed": args.seed, "class": args.class, "guidance": args.guidance });
         report["equal_to_host"] = json!(equal);
         report["instructions_per_step"] = json!(per_step);
         report["instructions_per_mac"] = json!(per_mac);
