@@ -25,7 +25,7 @@
 
 use super::conv::Sink;
 use super::gemm::{self, MAX_PAIRS, Rows, WINOGRAD_TILE};
-use super::panel::{CHANNELS, word};
+use super::panel::CHANNELS;
 use super::simd::{add16, pair, sub16, sxtab16, sxtab16_odd, sxtb16, sxtb16_odd};
 use crate::ops::Conv;
 
@@ -167,6 +167,19 @@ impl Four {
     fn twice(self) -> Self {
         self.plus(self)
     }
+
+    /// The second pair `STRIDE` words after the first.
+    ///
+    /// # Safety
+    /// Both words can be written.
+    #[inline(always)]
+    unsafe fn store<const STRIDE: usize>(self, at: *mut u32) {
+        // SAFETY: the caller says so.
+        unsafe {
+            at.write(self.0);
+            at.add(STRIDE).write(self.1);
+        }
+    }
 }
 
 impl Part<'_> {
@@ -198,33 +211,27 @@ impl Part<'_> {
             };
             let (a, b) = (row(top + minuend), row(top + subtrahend));
             for group in 0..self.channels / 4 {
-                let column = |x: isize| {
-                    let (a, b) = match (0..w).contains(&x) {
-                        true => (a, b),
-                        false => ((outside, 0, 0), (outside, 0, 0)),
-                    };
-                    let at = |row: (&[i8], usize, usize)| {
-                        // SAFETY: x is within the row where its stride is not 0, and group * 4 + 3 is one of the part's
-                        // channels, which `outside` has and which follow `slice` in every cell.
-                        unsafe { word(row.0, x as usize * row.1 + row.2 + group * 4) }
-                    };
-                    if sum { Four::of(at(a)).plus_word(at(b)) } else { Four::of(at(a)).minus(Four::of(at(b))) }
+                let at = |row: (&[i8], usize, usize)| (row.0[row.2 + 4 * group..].as_ptr(), row.1);
+                let run = Run {
+                    a: at(a),
+                    b: at(b),
+                    outside: outside.as_ptr(),
+                    width: w,
+                    left,
+                    tile: tile - first,
+                    count,
+                    panel: cells[4 * group..].as_mut_ptr(),
+                    pairs,
+                    zero,
                 };
-                let (mut d0, mut d1) = (column(left), column(left + 1));
-                for i in 0..count {
-                    let x = left + 2 * i as isize;
-                    let (d2, d3) = (column(x + 2), column(x + 3));
-                    let at = tile - first + i;
-                    let at = at / 2 * 8 * pairs + at % 2 + 4 * group;
-                    let all = [d1.plus(d2).minus(zero), d2.minus(d1), d0.minus(d2), d3.minus(d1)];
-                    for (j, four) in all.into_iter().enumerate() {
-                        // SAFETY: at + 6 * pairs + 2 < 8 * pairs * (tile pairs up to this one), checked above.
-                        unsafe {
-                            *cells.get_unchecked_mut(at + j * 2 * pairs) = four.0;
-                            *cells.get_unchecked_mut(at + j * 2 * pairs + 2) = four.1;
-                        }
+                // SAFETY: both rows are of `width` cells whose channels include four from the pointer on, or have
+                // stride 0; `outside` has four; the largest index into `cells` is 8 * pairs * (tile pair) + 1 + 6 * pairs
+                // + 2 + 4 * group with group <= pairs / 2 - 1, below the length asserted.
+                unsafe {
+                    match sum {
+                        true => run.transform::<true>(),
+                        false => run.transform::<false>(),
                     }
-                    (d0, d1) = (d2, d3);
                 }
             }
             tile += count;
@@ -241,27 +248,145 @@ impl Part<'_> {
                 panel[..16 * pairs].iter_mut().skip(lane).step_by(CHANNELS).for_each(|word| *word = 0);
                 continue;
             };
-            for group in 0..self.channels / 4 {
-                // SAFETY: taps are [3][3][cin], and the channels belong to the part.
-                let tap = |ky: usize, kx: usize| unsafe { word(taps, (ky * 3 + kx) * cin + self.slice + group * 4) };
-                let column = |kx: usize| match self.index {
-                    Rows::First => Four::of(tap(0, kx)),
-                    Rows::Both => Four::of(tap(0, kx)).plus_word(tap(1, kx)).plus_word(tap(2, kx)),
-                    Rows::Difference => Four::of(tap(0, kx)).plus_word(tap(2, kx)).minus(Four::of(tap(1, kx))),
-                    Rows::Second => Four::of(tap(2, kx)),
-                };
-                let (g0, g1, g2) = (column(0), column(1), column(2));
-                let outer = g0.plus(g2);
-                let all = [outer.plus(g1), outer.minus(g1), g0.twice(), g2.twice()];
-                let at = group * 2 * CHANNELS + lane;
-                for (j, four) in all.into_iter().enumerate() {
-                    // SAFETY: at + (3 * pairs + 1) * 4 < 16 * pairs, checked above.
-                    unsafe {
-                        *panel.get_unchecked_mut(at + j * pairs * CHANNELS) = four.0;
-                        *panel.get_unchecked_mut(at + j * pairs * CHANNELS + CHANNELS) = four.1;
-                    }
+            let (taps, panel) = (taps[self.slice..].as_ptr(), panel[lane..].as_mut_ptr());
+            let groups = self.channels / 4;
+            // SAFETY: taps are [3][3][cin] and the part's channels are among them; the largest index into the panel is
+            // lane + (3 * pairs + pairs - 1) * 4, below the length asserted.
+            unsafe {
+                match self.index {
+                    Rows::First => weights_lane::<0>(taps, cin, groups, panel),
+                    Rows::Both => weights_lane::<1>(taps, cin, groups, panel),
+                    Rows::Difference => weights_lane::<2>(taps, cin, groups, panel),
+                    Rows::Second => weights_lane::<3>(taps, cin, groups, panel),
                 }
             }
+        }
+    }
+}
+
+/// Four channels at `at`.
+///
+/// # Safety
+/// Four bytes from `at` on can be read.
+#[inline(always)]
+unsafe fn load(at: *const i8) -> u32 {
+    // SAFETY: the caller says so.
+    u32::from_le(unsafe { at.cast::<u32>().read_unaligned() })
+}
+
+/// Four channels of one tile row.
+struct Run {
+    /// The two rows at x = 0, with the bytes from cell to cell (0 for a row outside).
+    a: (*const i8, usize),
+    b: (*const i8, usize),
+    outside: *const i8,
+    width: isize,
+    /// Left column of the first tile.
+    left: isize,
+    /// Number of the first tile in the block, and how many.
+    tile: usize,
+    count: usize,
+    /// [tile pairs][4][pairs][2] from these channels on.
+    panel: *mut u32,
+    pairs: usize,
+    zero: Four,
+}
+
+impl Run {
+    /// # Safety
+    /// Cells and panel are there: see the fields.
+    #[inline(never)]
+    unsafe fn transform<const SUM: bool>(&self) {
+        let Self { width, zero, .. } = *self;
+        let column = |x: isize| {
+            let inside = (0..width).contains(&x);
+            let at = |row: (*const i8, usize)| match inside {
+                // SAFETY: x is within the row.
+                true => unsafe { row.0.add(x as usize * row.1) },
+                false => self.outside,
+            };
+            // SAFETY: both are cells.
+            unsafe { combine::<SUM>(at(self.a), at(self.b)) }
+        };
+        let (mut d0, mut d1) = (column(self.left), column(self.left + 1));
+        let mut x = self.left + 2;
+        let step = 2 * self.pairs;
+        let mut at = self.tile / 2 * 4 * step + self.tile % 2;
+        for _ in 0..self.count {
+            let (d2, d3) = if x + 1 < width {
+                let (a, b) = (x as usize * self.a.1, x as usize * self.b.1);
+                // SAFETY: x and x + 1 are within the rows.
+                unsafe {
+                    let (a, b) = (self.a.0.add(a), self.b.0.add(b));
+                    (combine::<SUM>(a, b), combine::<SUM>(a.add(self.a.1), b.add(self.b.1)))
+                }
+            } else {
+                (column(x), column(x + 1))
+            };
+            // SAFETY: the panel has this tile.
+            unsafe {
+                let panel = self.panel.add(at);
+                d1.plus(d2).minus(zero).store::<2>(panel);
+                d2.minus(d1).store::<2>(panel.add(step));
+                d0.minus(d2).store::<2>(panel.add(2 * step));
+                d3.minus(d1).store::<2>(panel.add(3 * step));
+            }
+            at = if at % 2 == 0 { at + 1 } else { at - 1 + 4 * step };
+            (d0, d1) = (d2, d3);
+            x += 2;
+        }
+    }
+}
+
+/// Sum or difference of two cells.
+///
+/// # Safety
+/// Four bytes from each pointer on can be read.
+#[inline(always)]
+unsafe fn combine<const SUM: bool>(a: *const i8, b: *const i8) -> Four {
+    // SAFETY: the caller says so.
+    let (a, b) = unsafe { (load(a), load(b)) };
+    if SUM { Four::of(a).plus_word(b) } else { Four::of(a).minus(Four::of(b)) }
+}
+
+/// One output channel of a weight panel: `taps` [3][3][cin] from the first of 4 * `groups` channels on, `panel`
+/// [4][2 * groups][4] from the channel's lane on.
+///
+/// # Safety
+/// Both are that large.
+#[inline(never)]
+unsafe fn weights_lane<const INDEX: u32>(mut taps: *const i8, cin: usize, groups: usize, mut panel: *mut u32) {
+    let step = groups * 2 * CHANNELS;
+    for _ in 0..groups {
+        // SAFETY: the caller says so.
+        unsafe {
+            let g0 = filter_column::<INDEX>(taps, cin);
+            let g1 = filter_column::<INDEX>(taps.add(cin), cin);
+            let g2 = filter_column::<INDEX>(taps.add(2 * cin), cin);
+            let outer = g0.plus(g2);
+            outer.plus(g1).store::<CHANNELS>(panel);
+            outer.minus(g1).store::<CHANNELS>(panel.add(step));
+            g0.twice().store::<CHANNELS>(panel.add(2 * step));
+            g2.twice().store::<CHANNELS>(panel.add(3 * step));
+            taps = taps.add(4);
+            panel = panel.add(2 * CHANNELS);
+        }
+    }
+}
+
+/// The vertical transform of one column of taps.
+///
+/// # Safety
+/// As in [`weights_lane`].
+#[inline(always)]
+unsafe fn filter_column<const INDEX: u32>(taps: *const i8, cin: usize) -> Four {
+    // SAFETY: the caller says so.
+    unsafe {
+        match INDEX {
+            0 => Four::of(load(taps)),
+            1 => Four::of(load(taps)).plus_word(load(taps.add(3 * cin))).plus_word(load(taps.add(6 * cin))),
+            2 => Four::of(load(taps)).plus_word(load(taps.add(6 * cin))).minus(Four::of(load(taps.add(3 * cin)))),
+            _ => Four::of(load(taps.add(6 * cin))),
         }
     }
 }
