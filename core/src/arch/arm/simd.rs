@@ -102,10 +102,11 @@ pub fn round_saturated<const BITS: u32>(x: f32) -> i32 {
     {
         let rounded: i32;
         // SAFETY: the instructions read and write registers only; the ABI says that there is an FPU. It rounds as
-        // FPSCR says, which Rust requires to be to nearest, halves to even. The conversion saturates at i32.
+        // FPSCR says, which Rust requires to be to nearest, halves to even. The conversion saturates at i32. (By name,
+        // because the compiler offers its FPU registers only where the FPU has doubles too.)
         unsafe {
-            core::arch::asm!("vcvtr.s32.f32 {s}, {x}", "vmov {r}, {s}", "ssat {r}, #{bits}, {r}", s = out(sreg) _,
-                x = in(sreg) x, r = lateout(reg) rounded, bits = const BITS,
+            core::arch::asm!("vmov s0, {r}", "vcvtr.s32.f32 s0, s0", "vmov {r}, s0", "ssat {r}, #{bits}, {r}",
+                r = inlateout(reg) x.to_bits() as i32 => rounded, bits = const BITS, out("s0") _,
                 options(pure, nomem, nostack, preserves_flags));
         }
         rounded
