@@ -23,9 +23,11 @@ macro_rules! portable_or {
     }};
 }
 
+mod attention;
 mod conv;
 mod direct;
 mod gemm;
+mod norm_act;
 mod panel;
 mod simd;
 mod winograd;
@@ -37,10 +39,10 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "arm-dsp",
     quantize: ops::quantize,
     conv: conv::conv,
-    norm_act: ops::norm_act,
+    norm_act: norm_act::norm_act,
     avg_pool2: ops::avg_pool2,
     upsample_add: ops::upsample_add,
-    attention: ops::attention,
+    attention: attention::attention,
     embed: ops::embed,
 };
 

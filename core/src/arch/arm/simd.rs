@@ -95,6 +95,23 @@ pub fn smlad(a: u32, b: u32, acc: i32) -> i32 {
     )
 }
 
+/// `acc` + low * low + high * high, in 64 bits.
+#[inline(always)]
+pub fn smlald(a: u32, b: u32, acc: i64) -> i64 {
+    portable_or!(
+        {
+            let (mut least, mut most) = (acc as u32, (acc >> 32) as u32);
+            // SAFETY: the instruction reads and writes registers only; every CPU of this build has it.
+            unsafe {
+                core::arch::asm!("smlald {l}, {h}, {n}, {m}", l = inout(reg) least, h = inout(reg) most,
+                    n = in(reg) a, m = in(reg) b, options(pure, nomem, nostack, preserves_flags));
+            }
+            i64::from(most as i32) << 32 | i64::from(least)
+        },
+        acc + i64::from(low(a)) * i64::from(low(b)) + i64::from(high(a)) * i64::from(high(b))
+    )
+}
+
 /// `x` to the nearest integer, halves to even, saturated to BITS bits, for finite `x`.
 #[inline(always)]
 pub fn round_saturated<const BITS: u32>(x: f32) -> i32 {

@@ -3,7 +3,7 @@
 use super::{KERNELS, direct, winograd};
 use crate::Arena;
 use crate::ops::testing::Numbers;
-use crate::ops::{Conv, ConvIn, ConvOut, conv};
+use crate::ops::{Attention, Conv, ConvIn, ConvOut, NormAct, NormOut, attention, conv, norm_act};
 
 struct Layer {
     side: (usize, usize),
@@ -202,5 +202,45 @@ fn every_layer_of_the_shipped_student_goes_its_way() {
         let direct = direct::Plan::new(&p, 5 * 1024).expect("the scratch holds tiles");
         let winograd = winograd::Plan::new(&p, 5 * 1024);
         assert_eq!(winograd.is_some_and(|winograd| winograd.cost < direct.cost), by_winograd, "{side} {cin} {cout}");
+    }
+}
+
+#[test]
+fn norm_act_equals_scalar() {
+    let mut n = Numbers(703);
+    for (cells, channels, group) in [(1, 8, 8), (49, 64, 8), (5, 12, 4), (9, 64, 64), (7, 6, 3), (10, 10, 10), (1024, 64, 64)] {
+        for (silu, zp, spread) in [(true, -100, 0.5), (false, 5, 0.5), (true, 127, 40.0), (true, 0, 1e36), (true, 3, f32::INFINITY)] {
+            let (gamma, beta) = (n.f32s(channels, 1.5), n.f32s(channels, 0.5));
+            let film: Vec<f32> = n.f32s(2 * channels, 1.0).iter().map(|x| x * spread).collect();
+            let mut input = n.i16s(cells * channels);
+            if zp == 127 {
+                input.fill(i16::MIN);
+            }
+            for film in [None, Some(&film[..])] {
+                let p = NormAct { cells, channels, group, gamma: &gamma, beta: &beta, film, silu, a: 31.7, b: 0.9, zp };
+                let (mut got, mut want) = (vec![0i8; input.len()], vec![0i8; input.len()]);
+                (KERNELS.norm_act)(&p, &input, NormOut::I8(&mut got));
+                norm_act(&p, &input, NormOut::I8(&mut want));
+                assert_eq!(got, want);
+                let p = NormAct { a: 5000.0, zp: 0, ..p };
+                let (mut got, mut want) = (vec![0i16; input.len()], vec![0i16; input.len()]);
+                (KERNELS.norm_act)(&p, &input, NormOut::I16(&mut got));
+                norm_act(&p, &input, NormOut::I16(&mut want));
+                assert_eq!(got, want);
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_equals_scalar() {
+    let mut n = Numbers(704);
+    for (tokens, channels, heads, a) in [(1, 8, 1, 0.01), (49, 64, 1, 3e-4), (16, 32, 4, 1e-3), (7, 24, 3, 0.5), (5, 10, 2, 0.1)] {
+        let p = Attention { tokens, channels, heads, a, b: 1.3 };
+        let qkv = n.i8s(tokens * 3 * channels);
+        let (mut scores, mut got, mut want) = (vec![0.0; tokens], vec![0; tokens * channels], vec![0; tokens * channels]);
+        (KERNELS.attention)(&p, &qkv, &mut scores, &mut got);
+        attention(&p, &qkv, &mut scores, &mut want);
+        assert_eq!(got, want);
     }
 }
