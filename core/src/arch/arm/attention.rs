@@ -1,7 +1,7 @@
 //! Self-attention: scores by SMLAD, the mix of values four channels at a time, so that their sums stay in registers.
 
+use super::bare::dot;
 use super::panel::word;
-use super::simd::{smlad, sxtb16, sxtb16_odd};
 use crate::math::{exp, rne_i8};
 use crate::ops::{self, Attention};
 
@@ -37,19 +37,6 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
             }
         }
     }
-}
-
-/// Exact sum of products; both of the same length, a multiple of four.
-#[inline(always)]
-fn dot(a: &[i8], b: &[i8]) -> i32 {
-    let b = &b[..a.len()];
-    let mut sum = 0;
-    for at in (0..a.len() / 4 * 4).step_by(4) {
-        // SAFETY: `at` is a multiple of four below a multiple of four within both.
-        let (a, b) = unsafe { (word(a, at), word(b, at)) };
-        sum = smlad(sxtb16_odd(a), sxtb16_odd(b), smlad(sxtb16(a), sxtb16(b), sum));
-    }
-    sum
 }
 
 /// For four channels: the sum over j, in order, of scores\[j\] * values\[j * stride + channel\].

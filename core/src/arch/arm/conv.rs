@@ -2,7 +2,8 @@
 
 use super::panel::CHANNELS;
 use super::simd::round_saturated;
-use super::{direct, winograd};
+use super::store::{self, Factors};
+use super::{bare, direct, winograd};
 use crate::ops::{self, Conv, ConvIn, ConvOut};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
@@ -26,7 +27,7 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     }
     match direct_plan {
         Some(plan) => direct::run(p, &input, &plan, words, &mut Sink::new(p, out)),
-        None => ops::conv(p, input, out),
+        None => bare::run(p, &input, &mut Sink::new(p, out)),
     }
 }
 
@@ -44,14 +45,13 @@ pub struct Sink<'a> {
     /// The channels: the first, how many there are, their factors.
     first: usize,
     count: usize,
-    scale: [f32; CHANNELS],
-    bias: [f32; CHANNELS],
+    factors: Factors,
 }
 
 impl<'a> Sink<'a> {
     fn new(p: &Conv<'_>, out: ConvOut<'a>) -> Self {
         let none = [0.0; CHANNELS];
-        Self { out, c: p.c, cout: p.cout, first: 0, count: 0, scale: none, bias: none }
+        Self { out, c: p.c, cout: p.cout, first: 0, count: 0, factors: Factors { scale: none, bias: none } }
     }
 
     /// The next cells are of channels `first..first + 4`, as far as they exist.
@@ -59,8 +59,8 @@ impl<'a> Sink<'a> {
         self.first = first;
         self.count = CHANNELS.min(p.cout - first);
         for i in 0..self.count {
-            self.scale[i] = p.scale[first + i] * p.a;
-            self.bias[i] = p.bias[first + i] * p.b;
+            self.factors.scale[i] = p.scale[first + i] * p.a;
+            self.factors.bias[i] = p.bias[first + i] * p.b;
         }
     }
 
@@ -70,7 +70,22 @@ impl<'a> Sink<'a> {
         let at = cell * self.cout + self.first;
         let span = at..at + self.count;
         let c = self.c;
-        let values = acc.iter().zip(self.scale.iter().zip(&self.bias));
+        // The common ways, where the CPU has them.
+        if let Ok(acc) = acc.try_into() {
+            let done = match &mut self.out {
+                ConvOut::I16(out) => <&mut [i16; 4]>::try_from(&mut out[span.clone()])
+                    .ok()
+                    .and_then(|out| store::four::<SHIFT, false>(acc, &self.factors, c, out)),
+                ConvOut::I16Add(out) => <&mut [i16; 4]>::try_from(&mut out[span.clone()])
+                    .ok()
+                    .and_then(|out| store::four::<SHIFT, true>(acc, &self.factors, c, out)),
+                _ => None,
+            };
+            if done.is_some() {
+                return;
+            }
+        }
+        let values = acc.iter().zip(self.factors.scale.iter().zip(&self.factors.bias));
         let values = values.map(|(&acc, (scale, bias))| (acc >> SHIFT) as f32 * scale + bias);
         match &mut self.out {
             ConvOut::I8(out) => {

@@ -39,7 +39,14 @@ pub fn direct(weights: &[u32], columns: &[u32], stride: usize, y: &mut [i32], pa
     // SAFETY: the lengths were checked; it reads `pairs` steps of weights and per tile of columns, and changes
     // `tiles` whole tiles of y.
     unsafe {
-        asm::direct(columns.as_ptr(), weights.as_ptr(), y.as_mut_ptr(), tiles, asm::skip(pairs), (stride - pairs * 2) * 4);
+        asm::direct(
+            columns.as_ptr(),
+            weights.as_ptr(),
+            y.as_mut_ptr(),
+            tiles,
+            asm::skip(pairs),
+            (stride - pairs * 2) * 4,
+        );
     }
     #[cfg(not(arm_dsp))]
     for (t, y) in y.chunks_exact_mut(TILE).enumerate() {
@@ -85,7 +92,8 @@ mod model {
 
     pub fn tile_pair(weights: &[u32], data: &[u32], y: &mut [i32], pairs: usize, rows: Rows) {
         let mut acc = [0; TILE];
-        let step = |j: usize, acc: &mut [i32; TILE]| steps(&weights[j * pairs * 4..], &data[j * pairs * 2..], pairs, acc);
+        let step =
+            |j: usize, acc: &mut [i32; TILE]| steps(&weights[j * pairs * 4..], &data[j * pairs * 2..], pairs, acc);
         step(0, &mut acc);
         let one = acc;
         step(1, &mut acc);
@@ -395,7 +403,9 @@ mod tests {
             for (i, &got) in y.iter().enumerate() {
                 let (t, column, channel) = (i / TILE, i / 4 % 2, i % 4);
                 let sum: i64 = (0..2 * pairs)
-                    .map(|k| half(&weights, k / 2, 4, channel, k % 2) * half(&columns[t * stride..], k / 2, 2, column, k % 2))
+                    .map(|k| {
+                        half(&weights, k / 2, 4, channel, k % 2) * half(&columns[t * stride..], k / 2, 2, column, k % 2)
+                    })
                     .sum();
                 assert_eq!(got, (sum + 7) as i32);
             }

@@ -2,7 +2,7 @@
 //!
 //! Convolutions are int16 matrix products by SMLAD ([`gemm`]). 3x3 layers with enough scratch run as the exact integer
 //! Winograd convolution ([`winograd`]), everything else from panels of columns ([`direct`]); without scratch for
-//! a panel the sums run over the tensors as they lie. Which one, [`conv`] decides by sizes alone.
+//! a panel the sums run over the tensors as they lie ([`bare`]). Which one, [`conv`] decides by sizes alone.
 //!
 //! On other targets this module compiles for tests only, with the instructions written in Rust, so that the algebra is
 //! tested there; the instructions themselves are tested in the emulator.
@@ -24,12 +24,14 @@ macro_rules! portable_or {
 }
 
 mod attention;
+mod bare;
 mod conv;
 mod direct;
 mod gemm;
 mod norm_act;
 mod panel;
 mod simd;
+mod store;
 mod winograd;
 
 use super::Kernels;

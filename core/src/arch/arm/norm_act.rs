@@ -90,6 +90,7 @@ fn silu(y: f32) -> f32 {
 /// [`math::exp`](crate::math::exp) of a finite number, the same operations: only the clamp of a number that is within
 /// +-87 already is left out, and the second one, of a product that then is within +-126.
 #[inline(always)]
+#[expect(clippy::excessive_precision, reason = "the scalar function's constants, exact in binary")]
 fn exp_of_finite(x: f32) -> f32 {
     if x.to_bits() & 0x7fff_ffff > 87.0f32.to_bits() {
         return exp(x);

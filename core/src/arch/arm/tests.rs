@@ -116,7 +116,8 @@ fn bounds_of_winograd_hold() {
     for flip in [0, 3, 5, 6, 9, 10, 12, 15] {
         let sign = |cell: usize| (flip >> (cell % 2)) & 1 ^ (flip >> (2 + cell / side % 2)) & 1;
         let narrow: Vec<i8> = (0..side * side * cin).map(|i| [-128, 127][sign(i / cin)]).collect();
-        let weights: Vec<i8> = (0..9 * cin).map(|i| [-128, 127][(i / cin % 3 + i / cin / 3) % 2 * (flip & 1)]).collect();
+        let weights: Vec<i8> =
+            (0..9 * cin).map(|i| [-128, 127][(i / cin % 3 + i / cin / 3) % 2 * (flip & 1)]).collect();
         let p = Conv {
             height: side,
             width: side,
@@ -208,8 +209,12 @@ fn every_layer_of_the_shipped_student_goes_its_way() {
 #[test]
 fn norm_act_equals_scalar() {
     let mut n = Numbers(703);
-    for (cells, channels, group) in [(1, 8, 8), (49, 64, 8), (5, 12, 4), (9, 64, 64), (7, 6, 3), (10, 10, 10), (1024, 64, 64)] {
-        for (silu, zp, spread) in [(true, -100, 0.5), (false, 5, 0.5), (true, 127, 40.0), (true, 0, 1e36), (true, 3, f32::INFINITY)] {
+    for (cells, channels, group) in
+        [(1, 8, 8), (49, 64, 8), (5, 12, 4), (9, 64, 64), (7, 6, 3), (10, 10, 10), (1024, 64, 64)]
+    {
+        for (silu, zp, spread) in
+            [(true, -100, 0.5), (false, 5, 0.5), (true, 127, 40.0), (true, 0, 1e36), (true, 3, f32::INFINITY)]
+        {
             let (gamma, beta) = (n.f32s(channels, 1.5), n.f32s(channels, 0.5));
             let film: Vec<f32> = n.f32s(2 * channels, 1.0).iter().map(|x| x * spread).collect();
             let mut input = n.i16s(cells * channels);
@@ -235,10 +240,13 @@ fn norm_act_equals_scalar() {
 #[test]
 fn attention_equals_scalar() {
     let mut n = Numbers(704);
-    for (tokens, channels, heads, a) in [(1, 8, 1, 0.01), (49, 64, 1, 3e-4), (16, 32, 4, 1e-3), (7, 24, 3, 0.5), (5, 10, 2, 0.1)] {
+    for (tokens, channels, heads, a) in
+        [(1, 8, 1, 0.01), (49, 64, 1, 3e-4), (16, 32, 4, 1e-3), (7, 24, 3, 0.5), (5, 10, 2, 0.1)]
+    {
         let p = Attention { tokens, channels, heads, a, b: 1.3 };
         let qkv = n.i8s(tokens * 3 * channels);
-        let (mut scores, mut got, mut want) = (vec![0.0; tokens], vec![0; tokens * channels], vec![0; tokens * channels]);
+        let (mut scores, mut got, mut want) =
+            (vec![0.0; tokens], vec![0; tokens * channels], vec![0; tokens * channels]);
         (KERNELS.attention)(&p, &qkv, &mut scores, &mut got);
         attention(&p, &qkv, &mut scores, &mut want);
         assert_eq!(got, want);

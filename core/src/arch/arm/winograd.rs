@@ -70,7 +70,7 @@ impl Plan {
             let rounds = tiles.div_ceil(2).div_ceil(most);
             let tile_pairs = tiles.div_ceil(2).div_ceil(rounds);
             let products = tiles.div_ceil(2) * all_blocks * (16 * slices * 11 * pairs + 250);
-            let cells = tiles * p.cin * 45 * all_blocks.div_ceil(blocks);
+            let cells = tiles * p.cin * 80 * all_blocks.div_ceil(blocks);
             let weights = p.cout * p.cin * 50 * rounds;
             let cost = (products + cells + weights) as u64;
             if best.as_ref().is_none_or(|best| cost < best.cost) {
@@ -331,7 +331,7 @@ impl Run {
                 d0.minus(d2).store::<2>(panel.add(2 * step));
                 d3.minus(d1).store::<2>(panel.add(3 * step));
             }
-            at = if at % 2 == 0 { at + 1 } else { at - 1 + 4 * step };
+            at = if at.is_multiple_of(2) { at + 1 } else { at - 1 + 4 * step };
             (d0, d1) = (d2, d3);
             x += 2;
         }
