@@ -326,7 +326,8 @@ impl Run {
             // SAFETY: the panel has this tile.
             unsafe {
                 let panel = self.panel.add(at);
-                d1.plus(d2).minus(zero).store::<2>(panel);
+                let sum = d1.plus(d2);
+                if SUM { sum.minus(zero) } else { sum }.store::<2>(panel);
                 d2.minus(d1).store::<2>(panel.add(step));
                 d0.minus(d2).store::<2>(panel.add(2 * step));
                 d3.minus(d1).store::<2>(panel.add(3 * step));
