@@ -6,6 +6,8 @@
 //! differential tests run every backend of that list against the scalar one.
 
 mod all;
+#[cfg(any(arm_dsp, test))]
+mod arm;
 
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
@@ -16,8 +18,9 @@ pub struct Kernels {
     pub name: &'static str,
     /// [`ops::quantize`](crate::ops::quantize()).
     pub quantize: fn(f32, &[f32], &mut [i16]),
-    /// [`ops::conv`](crate::ops::conv()).
-    pub conv: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>),
+    /// [`ops::conv`](crate::ops::conv()), with bytes it may use as it likes: aligned to
+    /// [`IMAGE_ALIGN`](crate::IMAGE_ALIGN), of any length (an image grants what its exporter planned), or none.
+    pub conv: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>, &mut [u8]),
     /// [`ops::norm_act`](crate::ops::norm_act()).
     pub norm_act: fn(&NormAct<'_>, &[i16], NormOut<'_>),
     /// [`ops::avg_pool2`](crate::ops::avg_pool2).
@@ -44,7 +47,12 @@ impl Backend {
 
     /// Every backend that this CPU can run, the fastest first; scalar is the last.
     pub fn all() -> impl Iterator<Item = Self> {
-        core::iter::once(Self::scalar())
+        [
+            #[cfg(arm_dsp)]
+            Self { kernels: &arm::KERNELS },
+            Self::scalar(),
+        ]
+        .into_iter()
     }
 
     /// The fastest backend that this CPU can run.
