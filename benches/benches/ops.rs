@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fewstep_benches::Numbers;
-use fewstep_core::{Arena, Backend};
 use fewstep_core::ops::embed::{Dense, GUIDANCE_FEATURES};
 use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 use fewstep_core::sampler::noise::normals;
 use fewstep_core::sampler::picture::Geometry;
+use fewstep_core::{Arena, Backend};
 
 /// Runs `run` for every backend under `group/name/backend`.
 fn each_backend(c: &mut Criterion, group: &str, name: &str, work: u64, mut run: impl FnMut(Backend)) {

@@ -46,13 +46,7 @@ pub(crate) fn execute_embed(
 }
 
 /// Operation `index` with the parameters of step `step`.
-pub(crate) fn execute(
-    image: &Image<'_>,
-    kernels: &Kernels,
-    step: usize,
-    index: usize,
-    arena: &mut [u8],
-) -> Option<()> {
+pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: usize, arena: &mut [u8]) -> Option<()> {
     let op = image.op(index).ok()?;
     let p = image.params(step, index);
     let (src, dst) = op.buffers();
