@@ -6,6 +6,13 @@
 //! differential tests run every backend of that list against the scalar one.
 
 mod all;
+#[cfg(target_arch = "x86_64")]
+mod generic;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86_64;
 
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
@@ -44,7 +51,11 @@ impl Backend {
 
     /// Every backend that this CPU can run, the fastest first; scalar is the last.
     pub fn all() -> impl Iterator<Item = Self> {
-        core::iter::once(Self::scalar())
+        #[cfg(target_arch = "x86_64")]
+        let fast = x86_64::backends();
+        #[cfg(not(target_arch = "x86_64"))]
+        let fast = core::iter::empty();
+        fast.chain(core::iter::once(Self::scalar()))
     }
 
     /// The fastest backend that this CPU can run.
