@@ -7,7 +7,7 @@
 use super::Simd;
 use super::panel::{Bytes, Products, Rows, Words, pack};
 use super::tile::{CELL, Cell, MAX_TILE, Sums, Taps, tile};
-use super::vector::rne_narrow;
+use super::vector::{Narrow, rne_narrow};
 use crate::ops::{Conv, ConvIn, ConvOut};
 
 /// Panel that most layers need: 3x3 of 64 int8 or 32 int16 channels for 32 outputs.
@@ -44,24 +44,102 @@ pub(in crate::arch) fn conv<S: Simd>(
     // Without neighbours, rows need not be kept apart.
     let p = if p.kernel == 1 { &Conv { height: 1, width: p.height * p.width, ..*p } } else { p };
     match input {
-        ConvIn::I8(input) if S::BYTES => {
-            // Bytes carry 128 too much, and the zero point.
-            let fill = |cell: &mut Cell, q: &[i8]| flip(bytemuck::cast_mut(&mut cell.0), q);
-            let zp = i32::from_le_bytes([p.zp as u8 ^ 0x80; 4]);
-            layer::<S, Bytes, i8>(s, p, input, &mut out, panel, fill, zp, 128 + p.zp);
-        }
-        ConvIn::I8(input) => {
-            let zp = p.zp as i16;
-            let fill = |cell: &mut Cell, q: &[i8]| widen(bytemuck::cast_mut(&mut cell.0), q, zp);
-            layer::<S, Words, i8>(s, p, input, &mut out, panel, fill, 0, 0);
-        }
-        ConvIn::I16(input) => {
-            let fill = |cell: &mut Cell, q: &[i16]| {
-                let cell: &mut [i16; 2 * CELL] = bytemuck::cast_mut(&mut cell.0);
-                copy(cell, q);
-            };
-            layer::<S, Words, i16>(s, p, input, &mut out, panel, fill, 0, 0);
-        }
+        ConvIn::I8(input) if S::BYTES => layer::<S, _>(s, p, Flipped { zp: p.zp }, input, &mut out, panel),
+        ConvIn::I8(input) => layer::<S, _>(s, p, Widened { zp: p.zp as i16 }, input, &mut out, panel),
+        ConvIn::I16(input) => layer::<S, _>(s, p, Wide, input, &mut out, panel),
+    }
+}
+
+/// How inputs get into the patch.
+trait Source: Copy {
+    /// Element of the input.
+    type Q: Copy;
+    type Products: Products;
+
+    /// The channels `q` of one cell.
+    fn fill(self, cell: &mut Cell, q: &[Self::Q]);
+    /// Lanes of a cell outside the picture.
+    fn outside(self) -> i32;
+    /// What every input has too much.
+    fn excess(self) -> i32;
+}
+
+/// int8 as unsigned bytes: with 128 too much, and the zero point.
+#[derive(Clone, Copy)]
+struct Flipped {
+    zp: i32,
+}
+
+impl Source for Flipped {
+    type Q = i8;
+    type Products = Bytes;
+
+    #[inline(always)]
+    fn fill(self, cell: &mut Cell, q: &[i8]) {
+        let cell: &mut [u8; 4 * CELL] = bytemuck::cast_mut(&mut cell.0);
+        each(cell, q, |q| q as u8 ^ 0x80);
+    }
+
+    #[inline(always)]
+    fn outside(self) -> i32 {
+        i32::from_le_bytes([self.zp as u8 ^ 0x80; 4])
+    }
+
+    #[inline(always)]
+    fn excess(self) -> i32 {
+        128 + self.zp
+    }
+}
+
+/// int8 as int16, without the zero point.
+#[derive(Clone, Copy)]
+struct Widened {
+    zp: i16,
+}
+
+impl Source for Widened {
+    type Q = i8;
+    type Products = Words;
+
+    #[inline(always)]
+    fn fill(self, cell: &mut Cell, q: &[i8]) {
+        let cell: &mut [i16; 2 * CELL] = bytemuck::cast_mut(&mut cell.0);
+        each(cell, q, |q| i16::from(q) - self.zp);
+    }
+
+    #[inline(always)]
+    fn outside(self) -> i32 {
+        0
+    }
+
+    #[inline(always)]
+    fn excess(self) -> i32 {
+        0
+    }
+}
+
+/// int16 as it is.
+#[derive(Clone, Copy)]
+struct Wide;
+
+impl Source for Wide {
+    type Q = i16;
+    type Products = Words;
+
+    #[inline(always)]
+    fn fill(self, cell: &mut Cell, q: &[i16]) {
+        let cell: &mut [i16; 2 * CELL] = bytemuck::cast_mut(&mut cell.0);
+        each(cell, q, |q| q);
+    }
+
+    #[inline(always)]
+    fn outside(self) -> i32 {
+        0
+    }
+
+    #[inline(always)]
+    fn excess(self) -> i32 {
+        0
     }
 }
 
@@ -81,58 +159,76 @@ fn each<A, B: Copy>(to: &mut [A], from: &[B], one: impl Fn(B) -> A) {
     }
 }
 
+/// All output channels.
 #[inline(always)]
-fn flip(to: &mut [u8; 4 * CELL], q: &[i8]) {
-    each(to, q, |q| q as u8 ^ 0x80);
-}
-
-#[inline(always)]
-fn widen(to: &mut [i16; 2 * CELL], q: &[i8], zp: i16) {
-    each(to, q, |q| i16::from(q) - zp);
-}
-
-#[inline(always)]
-fn copy(to: &mut [i16; 2 * CELL], q: &[i16]) {
-    each(to, q, |q| q);
-}
-
-/// All output channels. `fill` copies one cell's channels, `outside` fills the lanes of cells outside the picture, and
-/// `excess` is what every input has too much.
-#[expect(clippy::too_many_arguments, reason = "internal, and all different")]
-#[inline(always)]
-fn layer<S: Simd, P: Products, T: Copy>(
+fn layer<S: Simd, Q: Source>(
     s: S,
     p: &Conv<'_>,
-    input: &[T],
+    source: Q,
+    input: &[Q::Q],
     out: &mut ConvOut<'_>,
     panel: &mut [i32],
-    fill: impl Fn(&mut Cell, &[T]) + Copy,
-    outside: i32,
-    excess: i32,
 ) {
     let mut first = 0;
     while first < p.cout {
         if p.cout - first > S::LANES {
-            outputs::<S, P, T, 2>(s, p, input, out, panel, fill, outside, excess, first);
+            outputs::<S, Q, 2>(s, p, source, input, out, panel, first);
         } else {
-            outputs::<S, P, T, 1>(s, p, input, out, panel, fill, outside, excess, first);
+            outputs::<S, Q, 1>(s, p, source, input, out, panel, first);
         }
         first += 2 * S::LANES;
     }
 }
 
+/// Channels `start .. start + channels` of the input, the part of the weights that a round works with.
+#[derive(Clone, Copy)]
+struct Round {
+    start: usize,
+    channels: usize,
+    groups: usize,
+}
+
+impl Round {
+    #[inline(always)]
+    fn new<P: Products>(index: usize, cin: usize) -> Self {
+        let start = index * CELL * P::GROUP;
+        let channels = (cin - start).min(CELL * P::GROUP);
+        Self { start, channels, groups: channels.div_ceil(P::GROUP) }
+    }
+
+    /// Packs the weights of `count` outputs, and adds them to their sums by kernel row.
+    #[inline(always)]
+    fn pack<S: Simd, P: Products, const NV: usize>(
+        self,
+        s: S,
+        (weights, count): (&[i8], usize),
+        p: &Conv<'_>,
+        panel: &mut [i32],
+        sums: &mut [[i32; 32]; 3],
+    ) {
+        let taps = p.kernel * p.kernel;
+        let rows = Rows { weights, stride: taps * p.cin, rows: count, from: self.start, count: self.channels };
+        if self.channels == p.cin && p.cin % P::GROUP == 0 {
+            // The taps are contiguous.
+            pack::<S, P, NV>(s, Rows { count: taps * p.cin, ..rows }, panel, sums, p.kernel * self.groups);
+        } else {
+            for (tap, panel) in panel.chunks_exact_mut(self.groups * NV * S::LANES).take(taps).enumerate() {
+                let rows = Rows { from: rows.from + tap * p.cin, ..rows };
+                pack::<S, P, NV>(s, rows, panel, &mut sums[tap / p.kernel..], self.groups);
+            }
+        }
+    }
+}
+
 /// Output channels `first` .. `first + NV * LANES`, fewer at the end.
-#[expect(clippy::too_many_arguments, reason = "internal, and all different")]
 #[inline(always)]
-fn outputs<S: Simd, P: Products, T: Copy, const NV: usize>(
+fn outputs<S: Simd, Q: Source, const NV: usize>(
     s: S,
     p: &Conv<'_>,
-    input: &[T],
+    source: Q,
+    input: &[Q::Q],
     out: &mut ConvOut<'_>,
     panel: &mut [i32],
-    fill: impl Fn(&mut Cell, &[T]) + Copy,
-    outside: i32,
-    excess: i32,
     first: usize,
 ) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
@@ -140,31 +236,16 @@ fn outputs<S: Simd, P: Products, T: Copy, const NV: usize>(
     let count = (p.cout - first).min(NV * S::LANES);
 
     // Rounds over the input channels, as many at a time as a cell of the patch holds.
-    let round = CELL * P::GROUP;
-    let rounds = cin.div_ceil(round);
-    let round_panel = taps * cin.min(round).div_ceil(P::GROUP) * NV * S::LANES;
+    let rounds = cin.div_ceil(CELL * Q::Products::GROUP);
+    let round_panel = taps * Round::new::<Q::Products>(0, cin).groups * NV * S::LANES;
     let resident = rounds * round_panel <= panel.len();
 
-    let weights = &p.weights[first * taps * cin..][..count * taps * cin];
-    // Sums of the weights by kernel row.
-    let pack_round = |round_index: usize, panel: &mut [i32], sums: &mut [[i32; 32]; 3]| {
-        let channels = (cin - round_index * round).min(round);
-        let groups = channels.div_ceil(P::GROUP);
-        let rows = Rows { weights, stride: taps * cin, rows: count, from: round_index * round, count: channels };
-        if rounds == 1 && cin % P::GROUP == 0 {
-            pack::<S, P, NV>(s, Rows { count: taps * cin, ..rows }, panel, sums, k * groups);
-        } else {
-            for (tap, panel) in panel.chunks_exact_mut(groups * NV * S::LANES).take(taps).enumerate() {
-                let rows = Rows { from: rows.from + tap * cin, ..rows };
-                pack::<S, P, NV>(s, rows, panel, &mut sums[tap / k..], groups);
-            }
-        }
-    };
-
+    let weights = (&p.weights[first * taps * cin..][..count * taps * cin], count);
+    // By kernel row.
     let mut weight_sums = [[0i32; 32]; 3];
     if resident {
         for (i, panel) in panel.chunks_exact_mut(round_panel).take(rounds).enumerate() {
-            pack_round(i, panel, &mut weight_sums);
+            Round::new::<Q::Products>(i, cin).pack::<S, Q::Products, NV>(s, weights, p, panel, &mut weight_sums);
         }
     }
 
@@ -175,7 +256,8 @@ fn outputs<S: Simd, P: Products, T: Copy, const NV: usize>(
     let finish = Finish { channels: p.cout, first, count, scale, bias, c: p.c };
 
     const ROW: usize = MAX_TILE + 2;
-    let mut patch = [Cell([outside; CELL]); 3 * ROW];
+    let outside = Cell([source.outside(); CELL]);
+    let mut patch = [outside; 3 * ROW];
     let mut sums = Sums([[0; 32]; MAX_TILE]);
     let tiles = w.div_ceil(S::TILE);
     for y in 0..h {
@@ -186,31 +268,32 @@ fn outputs<S: Simd, P: Products, T: Copy, const NV: usize>(
             // Tiles of equal size, up to one.
             let cells = w / tiles + usize::from(t < w % tiles);
             for i in 0..rounds {
-                let packed = if resident { &panel[i * round_panel..] } else {
+                let round = Round::new::<Q::Products>(i, cin);
+                let packed = if resident {
+                    &panel[i * round_panel..]
+                } else {
                     weight_sums = [[0; 32]; 3];
-                    pack_round(i, panel, &mut weight_sums);
+                    round.pack::<S, Q::Products, NV>(s, weights, p, panel, &mut weight_sums);
                     &panel[..]
                 };
-                let (start, channels) = (i * round, (cin - i * round).min(round));
                 for ky in ky0..ky1 {
                     let row = (y + ky - pad) * w;
                     for (cell, at) in patch[ky * ROW..][..cells + 2 * pad].iter_mut().zip(x..) {
                         match at.checked_sub(pad).filter(|&at| at < w) {
-                            Some(at) => fill(cell, &input[(row + at) * cin + start..][..channels]),
-                            None => *cell = Cell([outside; CELL]),
+                            Some(at) => source.fill(cell, &input[(row + at) * cin + round.start..][..round.channels]),
+                            None => *cell = outside,
                         }
                     }
                 }
                 let mut offset = [0i32; 32];
-                if excess != 0 && (i == 0 || !resident) {
+                if source.excess() != 0 && (i == 0 || !resident) {
                     for (oc, offset) in offset.iter_mut().enumerate() {
                         let sum = weight_sums[ky0..ky1].iter().fold(0i32, |a, row| a.wrapping_add(row[oc]));
-                        *offset = sum.wrapping_mul(excess).wrapping_neg();
+                        *offset = sum.wrapping_mul(source.excess()).wrapping_neg();
                     }
                 }
-                let groups = channels.div_ceil(P::GROUP);
-                let taps = Taps { patch: &patch, row_cells: ROW, kernel: k, ky0, ky1, groups, panel: packed };
-                tile::<S, P, NV>(s, cells, taps, &offset, i > 0, &mut sums);
+                let taps = Taps { patch: &patch, row_cells: ROW, kernel: k, ky0, ky1, groups: round.groups, panel: packed };
+                tile::<S, Q::Products, NV>(s, cells, taps, &offset, i > 0, &mut sums);
             }
             finish.store(s, &sums, cells, (y * w + x) * p.cout, out);
             x += cells;
@@ -236,33 +319,57 @@ impl Finish {
     fn store<S: Simd>(&self, s: S, sums: &Sums, cells: usize, at: usize, out: &mut ConvOut<'_>) {
         let at = at + self.first;
         match out {
-            ConvOut::I8(out) => self.each(s, sums, cells, at, out, |_, y, out| s.narrow_i8(rne_narrow(s, y), out)),
-            ConvOut::I16(out) => self.each(s, sums, cells, at, out, |_, y, out| s.narrow_i16(rne_narrow(s, y), out)),
-            ConvOut::I16Add(out) => self.each(s, sums, cells, at, out, |c, y, out| {
-                let old = s.mul_f(s.to_f(s.widen_i16(out)), s.splat_f(c));
-                s.narrow_i16(rne_narrow(s, s.add_f(y, old)), out);
-            }),
-            ConvOut::F32(out) => self.each(s, sums, cells, at, out, |_, y, out| s.store_f(y, out)),
+            ConvOut::I8(out) => self.each::<S, Rounded, _>(s, sums, cells, at, out),
+            ConvOut::I16(out) => self.each::<S, Rounded, _>(s, sums, cells, at, out),
+            ConvOut::I16Add(out) => self.each::<S, Added, _>(s, sums, cells, at, out),
+            ConvOut::F32(out) => self.each::<S, Plain, _>(s, sums, cells, at, out),
         }
     }
 
     #[inline(always)]
-    fn each<S: Simd, T>(
-        &self,
-        s: S,
-        sums: &Sums,
-        cells: usize,
-        at: usize,
-        out: &mut [T],
-        put: impl Fn(f32, S::F, &mut [T]),
-    ) {
+    fn each<S: Simd, R: Put<T>, T>(&self, s: S, sums: &Sums, cells: usize, at: usize, out: &mut [T]) {
+        let c = s.splat_f(self.c);
         for lane in (0..self.count).step_by(S::LANES) {
             let n = (self.count - lane).min(S::LANES);
             let (scale, bias) = (s.load_f(&self.scale[lane..]), s.load_f(&self.bias[lane..]));
             for (m, sums) in sums.0.iter().enumerate().take(cells) {
                 let y = s.add_f(s.mul_f(s.to_f(s.load(&sums[lane..])), scale), bias);
-                put(self.c, y, &mut out[at + m * self.channels + lane..][..n]);
+                R::put(s, y, c, &mut out[at + m * self.channels + lane..][..n]);
             }
         }
+    }
+}
+
+/// What becomes of y.
+trait Put<T> {
+    /// `c`: see [`Conv::c`].
+    fn put<S: Simd>(s: S, y: S::F, c: S::F, out: &mut [T]);
+}
+
+struct Rounded;
+
+impl<T: Narrow> Put<T> for Rounded {
+    #[inline(always)]
+    fn put<S: Simd>(s: S, y: S::F, _: S::F, out: &mut [T]) {
+        T::narrow(s, rne_narrow(s, y), out);
+    }
+}
+
+struct Added;
+
+impl Put<i16> for Added {
+    #[inline(always)]
+    fn put<S: Simd>(s: S, y: S::F, c: S::F, out: &mut [i16]) {
+        let old = s.mul_f(s.to_f(s.widen_i16(out)), c);
+        s.narrow_i16(rne_narrow(s, s.add_f(y, old)), out);
+    }
+}
+
+struct Plain;
+
+impl Put<f32> for Plain {
+    #[inline(always)]
+    fn put<S: Simd>(s: S, y: S::F, _: S::F, out: &mut [f32]) {
+        s.store_f(y, out);
     }
 }

@@ -1,7 +1,7 @@
 //! GroupNorm and SiLU: sums per channel first, then by group; then all cells, a vector of channels at a time.
 
 use super::Simd;
-use super::vector::{rne, silu};
+use super::vector::{Narrow, rne, silu};
 use crate::math::inv_std;
 use crate::ops::norm_act::MAX_GROUP;
 use crate::ops::{NormAct, NormOut};
@@ -15,11 +15,12 @@ pub(in crate::arch) fn norm_act<S: Simd>(s: S, p: &NormAct<'_>, input: &[i16], m
     while first < p.channels {
         let count = (p.channels - first).min(step);
         let (a, b) = factors(s, p, input, first, count);
+        let part = Part { first, count, a, b };
         match (&mut out, p.silu) {
-            (NormOut::I8(out), true) => apply(s, p, input, out, (first, count), (&a, &b), silu, S::narrow_i8),
-            (NormOut::I8(out), false) => apply(s, p, input, out, (first, count), (&a, &b), |_, y| y, S::narrow_i8),
-            (NormOut::I16(out), true) => apply(s, p, input, out, (first, count), (&a, &b), silu, S::narrow_i16),
-            (NormOut::I16(out), false) => apply(s, p, input, out, (first, count), (&a, &b), |_, y| y, S::narrow_i16),
+            (NormOut::I8(out), true) => apply::<S, _, true>(s, p, input, out, &part),
+            (NormOut::I8(out), false) => apply::<S, _, false>(s, p, input, out, &part),
+            (NormOut::I16(out), true) => apply::<S, _, true>(s, p, input, out, &part),
+            (NormOut::I16(out), false) => apply::<S, _, false>(s, p, input, out, &part),
         }
         first += count;
     }
@@ -76,27 +77,27 @@ fn factors<S: Simd>(
     (a, b)
 }
 
-/// The expression itself, for channels first .. first + count of every cell.
-#[expect(clippy::too_many_arguments, reason = "internal, and all different")]
+/// Channels first .. first + count and their factors.
+struct Part {
+    first: usize,
+    count: usize,
+    a: [f32; MAX_GROUP],
+    b: [f32; MAX_GROUP],
+}
+
+/// The expression itself, for the part's channels of every cell.
 #[inline(always)]
-fn apply<S: Simd, T>(
-    s: S,
-    p: &NormAct<'_>,
-    input: &[i16],
-    out: &mut [T],
-    (first, count): (usize, usize),
-    (a, b): (&[f32; MAX_GROUP], &[f32; MAX_GROUP]),
-    act: impl Fn(S, S::F) -> S::F,
-    narrow: impl Fn(S, S::I, &mut [T]),
-) {
+fn apply<S: Simd, T: Narrow, const SILU: bool>(s: S, p: &NormAct<'_>, input: &[i16], out: &mut [T], part: &Part) {
     let (out_scale, zp) = (s.splat_f(p.a), s.splat(p.zp));
-    for at in (0..count).step_by(S::LANES) {
-        let n = (count - at).min(S::LANES);
-        let (a, b) = (s.load_f(&a[at..][..n]), s.load_f(&b[at..][..n]));
+    for at in (0..part.count).step_by(S::LANES) {
+        let n = (part.count - at).min(S::LANES);
+        let (a, b) = (s.load_f(&part.a[at..]), s.load_f(&part.b[at..]));
+        let from = part.first + at;
         for (input, out) in input.chunks_exact(p.channels).zip(out.chunks_exact_mut(p.channels)) {
-            let q = s.to_f(s.widen_i16(&input[first + at..][..n]));
-            let y = act(s, s.add_f(s.mul_f(q, a), b));
-            narrow(s, s.add(rne(s, s.mul_f(y, out_scale)), zp), &mut out[first + at..][..n]);
+            let q = s.to_f(s.widen_i16(&input[from..][..n]));
+            let y = s.add_f(s.mul_f(q, a), b);
+            let y = if SILU { silu(s, y) } else { y };
+            T::narrow(s, s.add(rne(s, s.mul_f(y, out_scale)), zp), &mut out[from..][..n]);
         }
     }
 }

@@ -15,11 +15,9 @@ pub(in crate::arch) fn avg_pool2<S: Simd>(s: S, p: &Pool, input: &[i16], out: &m
         {
             for at in (0..ch).step_by(S::LANES) {
                 let n = (ch - at).min(S::LANES);
-                let load = |from: &[i16], at: usize| s.widen_i16(&from[at..][..n]);
-                let sum = s.add(
-                    s.add(load(upper, at), load(upper, ch + at)),
-                    s.add(load(lower, at), load(lower, ch + at)),
-                );
+                let upper = s.add(s.widen_i16(&upper[at..][..n]), s.widen_i16(&upper[ch + at..][..n]));
+                let lower = s.add(s.widen_i16(&lower[at..][..n]), s.widen_i16(&lower[ch + at..][..n]));
+                let sum = s.add(upper, lower);
                 // An arithmetic shift of what is made positive first: the sum is at least -2^17.
                 let shifted = s.shift_right::<2>(s.add(sum, s.splat((1 << 17) + 2)));
                 s.narrow_i16(s.sub(shifted, s.splat(1 << 15)), &mut out[at..][..n]);

@@ -69,6 +69,25 @@ pub(crate) trait Simd: Copy {
     fn from_bits(self, x: Self::I) -> Self::F;
 }
 
+/// Elements that i32 lanes saturate to.
+pub(super) trait Narrow: Sized {
+    fn narrow<S: Simd>(s: S, x: S::I, to: &mut [Self]);
+}
+
+impl Narrow for i8 {
+    #[inline(always)]
+    fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i8]) {
+        s.narrow_i8(x, to);
+    }
+}
+
+impl Narrow for i16 {
+    #[inline(always)]
+    fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i16]) {
+        s.narrow_i16(x, to);
+    }
+}
+
 /// [`math::rne`](crate::math::rne).
 #[inline(always)]
 pub(in crate::arch) fn rne<S: Simd>(s: S, x: S::F) -> S::I {
