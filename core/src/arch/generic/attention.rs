@@ -1,7 +1,7 @@
 //! Attention: the keys of a head are packed like a convolution's weights, a query is a tile of one cell.
 
 use super::Simd;
-use super::panel::{Bytes, Products, Rows, Words, pack};
+use super::panel::{Bytes, Products, Rows, Words, count, pack};
 use super::tile::{CELL, Cell, MAX_TILE, Sums, Taps, tile};
 use super::vector::{exp, rne_narrow};
 use crate::ops::Attention;
@@ -61,9 +61,10 @@ fn heads<S: Simd, P: Products>(
         for (j, panel) in (0..tokens).step_by(block).zip(panel.chunks_exact_mut((groups + 1) * block)) {
             let weights = &qkv[j * stride..];
             let rows = Rows { weights, stride, rows: (tokens - j).min(block), from: ch + h * head, count: head };
-            let mut sums = [[0i32; 32]];
-            pack::<S, P, 2>(s, rows, panel, &mut sums, groups);
-            for (offset, &sum) in panel[groups * block..].iter_mut().zip(&sums[0]) {
+            let mut sums = [0i32; 32];
+            pack::<S, P, 2>(s, rows, panel);
+            count::<S, P, 2>(s, &panel[..groups * block], &mut sums);
+            for (offset, &sum) in panel[groups * block..].iter_mut().zip(&sums) {
                 *offset = sum * -excess;
             }
         }

@@ -5,7 +5,7 @@
 //! it adds nothing to the sums. Channels beyond what a cell of the patch holds come in further rounds.
 
 use super::Simd;
-use super::panel::{Bytes, Products, Rows, Words, pack};
+use super::panel::{Bytes, Products, Rows, Words, count, pack};
 use super::tile::{CELL, Cell, MAX_TILE, Sums, Taps, tile};
 use super::vector::{Narrow, rne_narrow};
 use crate::ops::{Conv, ConvIn, ConvOut};
@@ -57,7 +57,7 @@ trait Source: Copy {
     type Products: Products;
 
     /// The channels `q` of one cell.
-    fn fill(self, cell: &mut Cell, q: &[Self::Q]);
+    fn fill<S: Simd>(self, s: S, cell: &mut Cell, q: &[Self::Q]);
     /// Lanes of a cell outside the picture.
     fn outside(self) -> i32;
     /// What every input has too much.
@@ -75,9 +75,10 @@ impl Source for Flipped {
     type Products = Bytes;
 
     #[inline(always)]
-    fn fill(self, cell: &mut Cell, q: &[i8]) {
-        let cell: &mut [u8; 4 * CELL] = bytemuck::cast_mut(&mut cell.0);
-        each(cell, q, |q| q as u8 ^ 0x80);
+    fn fill<S: Simd>(self, s: S, cell: &mut Cell, q: &[i8]) {
+        for (lanes, q) in cell.0.chunks_exact_mut(S::LANES).zip(q.chunks(4 * S::LANES)) {
+            s.store(s.xor(s.load_bytes(q), s.splat(0x8080_8080_u32 as i32)), lanes);
+        }
     }
 
     #[inline(always)]
@@ -102,9 +103,11 @@ impl Source for Widened {
     type Products = Words;
 
     #[inline(always)]
-    fn fill(self, cell: &mut Cell, q: &[i8]) {
-        let cell: &mut [i16; 2 * CELL] = bytemuck::cast_mut(&mut cell.0);
-        each(cell, q, |q| i16::from(q) - self.zp);
+    fn fill<S: Simd>(self, s: S, cell: &mut Cell, q: &[i8]) {
+        let zp = s.splat(bytemuck::cast([self.zp; 2]));
+        for (lanes, q) in cell.0.chunks_exact_mut(S::LANES).zip(q.chunks(2 * S::LANES)) {
+            s.store(s.sub_words(s.load_words(q), zp), lanes);
+        }
     }
 
     #[inline(always)]
@@ -127,9 +130,10 @@ impl Source for Wide {
     type Products = Words;
 
     #[inline(always)]
-    fn fill(self, cell: &mut Cell, q: &[i16]) {
-        let cell: &mut [i16; 2 * CELL] = bytemuck::cast_mut(&mut cell.0);
-        each(cell, q, |q| q);
+    fn fill<S: Simd>(self, s: S, cell: &mut Cell, q: &[i16]) {
+        for (lanes, q) in cell.0.chunks_exact_mut(S::LANES).zip(q.chunks(2 * S::LANES)) {
+            s.store(s.load_pairs(q), lanes);
+        }
     }
 
     #[inline(always)]
@@ -140,22 +144,6 @@ impl Source for Wide {
     #[inline(always)]
     fn excess(self) -> i32 {
         0
-    }
-}
-
-/// Applies `one` to pairs of elements, in steps that become one instruction.
-#[inline(always)]
-fn each<A, B: Copy>(to: &mut [A], from: &[B], one: impl Fn(B) -> A) {
-    let n = from.len().min(to.len());
-    let (to16, to1) = to[..n].as_chunks_mut::<16>();
-    let (from16, from1) = from[..n].as_chunks::<16>();
-    for (to, from) in to16.iter_mut().zip(from16) {
-        for i in 0..16 {
-            to[i] = one(from[i]);
-        }
-    }
-    for (to, &from) in to1.iter_mut().zip(from1) {
-        *to = one(from);
     }
 }
 
@@ -196,26 +184,29 @@ impl Round {
         Self { start, channels, groups: channels.div_ceil(P::GROUP) }
     }
 
-    /// Packs the weights of `count` outputs, and adds them to their sums by kernel row.
+    /// Packs the weights of `outputs` outputs, and adds them to their sums by kernel row.
     #[inline(always)]
     fn pack<S: Simd, P: Products, const NV: usize>(
         self,
         s: S,
-        (weights, count): (&[i8], usize),
+        (weights, outputs): (&[i8], usize),
         p: &Conv<'_>,
         panel: &mut [i32],
         sums: &mut [[i32; 32]; 3],
     ) {
         let taps = p.kernel * p.kernel;
-        let rows = Rows { weights, stride: taps * p.cin, rows: count, from: self.start, count: self.channels };
+        let rows = Rows { weights, stride: taps * p.cin, rows: outputs, from: self.start, count: self.channels };
         if self.channels == p.cin && p.cin % P::GROUP == 0 {
             // The taps are contiguous.
-            pack::<S, P, NV>(s, Rows { count: taps * p.cin, ..rows }, panel, sums, p.kernel * self.groups);
+            pack::<S, P, NV>(s, Rows { count: taps * p.cin, ..rows }, panel);
         } else {
             for (tap, panel) in panel.chunks_exact_mut(self.groups * NV * S::LANES).take(taps).enumerate() {
                 let rows = Rows { from: rows.from + tap * p.cin, ..rows };
-                pack::<S, P, NV>(s, rows, panel, &mut sums[tap / p.kernel..], self.groups);
+                pack::<S, P, NV>(s, rows, panel);
             }
+        }
+        for (panel, sums) in panel.chunks_exact(p.kernel * self.groups * NV * S::LANES).zip(&mut sums[..p.kernel]) {
+            count::<S, P, NV>(s, panel, sums);
         }
     }
 }
@@ -280,7 +271,7 @@ fn outputs<S: Simd, Q: Source, const NV: usize>(
                     let row = (y + ky - pad) * w;
                     for (cell, at) in patch[ky * ROW..][..cells + 2 * pad].iter_mut().zip(x..) {
                         match at.checked_sub(pad).filter(|&at| at < w) {
-                            Some(at) => source.fill(cell, &input[(row + at) * cin + round.start..][..round.channels]),
+                            Some(at) => source.fill(s, cell, &input[(row + at) * cin + round.start..][..round.channels]),
                             None => *cell = outside,
                         }
                     }

@@ -72,15 +72,12 @@ pub(super) struct Rows<'a> {
     pub count: usize,
 }
 
-/// Writes panel [ceil(count / GROUP)][NV * LANES rows] of GROUP weights each, zeros at the tails. `sums` has a row of
-/// sums for each `groups_per_sum` groups.
+/// Writes panel [ceil(count / GROUP)][NV * LANES rows] of GROUP weights each, zeros at the tails.
 #[inline(always)]
 pub(super) fn pack<S: Simd, P: Products, const NV: usize>(
     s: S,
     rows: Rows<'_>,
     panel: &mut [i32],
-    sums: &mut [[i32; 32]],
-    groups_per_sum: usize,
 ) {
     let groups = rows.count.div_ceil(P::GROUP);
     for v in 0..NV {
@@ -95,11 +92,35 @@ pub(super) fn pack<S: Simd, P: Products, const NV: usize>(
                 *vector = P::load(s, &rows.weights[start..start + count]);
             }
             s.transpose(&mut square);
-            for (g, &mut vector) in (group..groups).zip(square.as_mut()) {
-                s.store(vector, &mut panel[(g * NV + v) * S::LANES..][..S::LANES]);
-                let sum = &mut sums[g / groups_per_sum][first..first + S::LANES];
-                s.store(P::count(s, s.load(sum), vector), sum);
+            let panel = panel[group * NV * S::LANES..].chunks_mut(NV * S::LANES).take(groups - group);
+            for (panel, &mut vector) in panel.zip(square.as_mut()) {
+                s.store(vector, &mut panel[v * S::LANES..]);
             }
         }
+    }
+}
+
+/// Adds the sums of all weights of `panel`.
+#[inline(always)]
+pub(super) fn count<S: Simd, P: Products, const NV: usize>(s: S, panel: &[i32], sums: &mut [i32; 32]) {
+    let mut acc = [[s.splat(0); NV]; 4];
+    // Four sums at a time hide the latency of one.
+    let (fours, rest) = panel.split_at(panel.len() / (4 * NV * S::LANES) * (4 * NV * S::LANES));
+    for four in fours.chunks_exact(4 * NV * S::LANES) {
+        for i in 0..4 {
+            for v in 0..NV {
+                acc[i][v] = P::count(s, acc[i][v], s.load(&four[(i * NV + v) * S::LANES..]));
+            }
+        }
+    }
+    for one in rest.chunks_exact(NV * S::LANES) {
+        for v in 0..NV {
+            acc[0][v] = P::count(s, acc[0][v], s.load(&one[v * S::LANES..]));
+        }
+    }
+    for v in 0..NV {
+        let sum = s.add(s.add(acc[0][v], acc[1][v]), s.add(acc[2][v], acc[3][v]));
+        let sums = &mut sums[v * S::LANES..];
+        s.store(s.add(s.load(sums), sum), sums);
     }
 }

@@ -27,6 +27,9 @@ pub(crate) trait Simd: Copy {
     fn add(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub(self, a: Self::I, b: Self::I) -> Self::I;
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Of the two i16 of a lane, wrapping.
+    fn sub_words(self, a: Self::I, b: Self::I) -> Self::I;
     fn shift_left<const N: u32>(self, x: Self::I) -> Self::I;
     fn shift_right<const N: u32>(self, x: Self::I) -> Self::I;
     /// Per lane: sum + the products of the four bytes of `u` (unsigned) and of `w` (signed), wrapping, not saturating.
@@ -44,6 +47,8 @@ pub(crate) trait Simd: Copy {
     fn narrow_i16(self, x: Self::I, to: &mut [i16]);
     /// Four i8 to a lane.
     fn load_bytes(self, from: &[i8]) -> Self::I;
+    /// Two i16 to a lane.
+    fn load_pairs(self, from: &[i16]) -> Self::I;
     /// Two i8, widened to i16, to a lane.
     fn load_words(self, from: &[i8]) -> Self::I;
     fn square(self) -> Self::Square;

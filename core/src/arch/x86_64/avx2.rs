@@ -90,6 +90,18 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_xor_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub_words(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_sub_epi16(a, b) }
+    }
+
+    #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m256i) -> __m256i {
         // SAFETY: see above. The count is a constant in the end, and the compiler knows.
         unsafe { _mm256_sll_epi32(x, _mm_cvtsi32_si128(N as i32)) }
@@ -158,6 +170,13 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m256i {
         let from: [i8; 32] = padded(from);
+        // SAFETY: see above.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &[i16]) -> __m256i {
+        let from: [i16; 16] = padded(from);
         // SAFETY: see above.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
     }

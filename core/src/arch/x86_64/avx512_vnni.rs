@@ -81,6 +81,18 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub_words(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_sub_epi16(a, b) }
+    }
+
+    #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_slli_epi32::<N>(x) }
@@ -132,6 +144,12 @@ impl Simd for Avx512Vnni {
     fn load_bytes(self, from: &[i8]) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_maskz_loadu_epi8(first64(from.len()), from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &[i16]) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_maskz_loadu_epi16(first64(from.len()) as u32, from.as_ptr()) }
     }
 
     #[inline(always)]
