@@ -196,7 +196,7 @@ impl Round {
     ) {
         let taps = p.kernel * p.kernel;
         let rows = Rows { weights, stride: taps * p.cin, rows: outputs, from: self.start, count: self.channels };
-        if self.channels == p.cin && p.cin % P::GROUP == 0 {
+        if self.channels == p.cin && p.cin.is_multiple_of(P::GROUP) {
             // The taps are contiguous.
             pack::<S, P, NV>(s, Rows { count: taps * p.cin, ..rows }, panel);
         } else {

@@ -56,6 +56,7 @@ pub(super) fn tile<S: Simd, P: Products, const NV: usize>(
     by_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
+#[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
 #[inline(always)]
 fn fixed<S: Simd, P: Products, const NV: usize, const M: usize>(
     s: S,

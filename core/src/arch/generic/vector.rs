@@ -71,7 +71,8 @@ pub(crate) trait Simd: Copy {
     fn to_f(self, x: Self::I) -> Self::F;
     /// Nearest integer, halves to even; i32::MIN for what does not fit and NaN.
     fn round(self, x: Self::F) -> Self::I;
-    fn from_bits(self, x: Self::I) -> Self::F;
+    /// The same bits.
+    fn as_f(self, x: Self::I) -> Self::F;
 }
 
 /// Elements that i32 lanes saturate to.
@@ -108,6 +109,7 @@ pub(in crate::arch) fn rne_narrow<S: Simd>(s: S, x: S::F) -> S::I {
 }
 
 /// [`math::exp`](crate::math::exp).
+#[expect(clippy::excessive_precision, reason = "as in `math`")]
 #[inline(always)]
 pub(in crate::arch) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let x = s.max_f(x, s.splat_f(-87.0));
@@ -123,7 +125,7 @@ pub(in crate::arch) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let p = s.add_f(s.mul_f(p, r), s.splat_f(0.166_665_73));
     let p = s.add_f(s.mul_f(p, r), s.splat_f(0.5));
     let e = s.add_f(s.add_f(s.mul_f(p, s.mul_f(r, r)), r), s.splat_f(1.0));
-    s.mul_f(e, s.from_bits(s.shift_left::<23>(s.add(k, s.splat(127)))))
+    s.mul_f(e, s.as_f(s.shift_left::<23>(s.add(k, s.splat(127)))))
 }
 
 /// [`math::silu`](crate::math::silu).

@@ -19,6 +19,19 @@ impl<const VNNI: bool> Avx2<VNNI> {
     }
 }
 
+/// Mask of the first `n` lanes, at most 8.
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn first(n: usize) -> __m256i {
+    const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mask = &MASKS[8 - n..][..8];
+    // SAFETY: as the caller says; the slice has 8 elements.
+    unsafe { _mm256_loadu_si256(mask.as_ptr().cast()) }
+}
+
 /// The first N elements, zeros where there are fewer.
 #[inline(always)]
 fn padded<T: Copy + Default, const N: usize>(from: &[T]) -> [T; N] {
@@ -169,6 +182,10 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m256i {
+        if from.len() < 32 && from.len() % 4 == 0 {
+            // SAFETY: see above; the lanes of the mask are within the slice.
+            return unsafe { _mm256_maskload_epi32(from.as_ptr().cast(), first(from.len() / 4)) };
+        }
         let from: [i8; 32] = padded(from);
         // SAFETY: see above.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
@@ -176,6 +193,10 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn load_pairs(self, from: &[i16]) -> __m256i {
+        if from.len() < 16 && from.len() % 2 == 0 {
+            // SAFETY: see above; the lanes of the mask are within the slice.
+            return unsafe { _mm256_maskload_epi32(from.as_ptr().cast(), first(from.len() / 2)) };
+        }
         let from: [i16; 16] = padded(from);
         // SAFETY: see above.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
@@ -291,7 +312,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn from_bits(self, x: __m256i) -> __m256 {
+    fn as_f(self, x: __m256i) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_castsi256_ps(x) }
     }

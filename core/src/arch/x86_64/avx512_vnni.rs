@@ -263,7 +263,7 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn from_bits(self, x: __m512i) -> __m512 {
+    fn as_f(self, x: __m512i) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_castsi512_ps(x) }
     }

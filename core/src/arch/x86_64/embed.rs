@@ -59,8 +59,8 @@ fn dense(p: &Dense<'_>, x: &[f32], out: &mut [f32]) {
             out[at + i] = dot * p.scale[at + i] + p.bias[at + i];
         }
     }
-    for at in whole..n {
+    for (at, out) in out.iter_mut().enumerate().skip(whole) {
         let row = &p.weights[at * e..][..e];
-        out[at] = dot8(x, row, |w: i8| f32::from(w)) * p.scale[at] + p.bias[at];
+        *out = dot8(x, row, |w: i8| f32::from(w)) * p.scale[at] + p.bias[at];
     }
 }
