@@ -182,7 +182,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m256i {
-        if from.len() < 32 && from.len() % 4 == 0 {
+        if from.len() < 32 && from.len().is_multiple_of(4) {
             // SAFETY: see above; the lanes of the mask are within the slice.
             return unsafe { _mm256_maskload_epi32(from.as_ptr().cast(), first(from.len() / 4)) };
         }
@@ -193,7 +193,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     fn load_pairs(self, from: &[i16]) -> __m256i {
-        if from.len() < 16 && from.len() % 2 == 0 {
+        if from.len() < 16 && from.len().is_multiple_of(2) {
             // SAFETY: see above; the lanes of the mask are within the slice.
             return unsafe { _mm256_maskload_epi32(from.as_ptr().cast(), first(from.len() / 2)) };
         }
