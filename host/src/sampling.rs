@@ -30,8 +30,9 @@ impl StudentImage {
     pub fn open(path: &Path) -> Result<StudentImage> {
         let bytes = files::read_aligned(path)?;
         let name = path.display().to_string();
-        Model::parse(&bytes)
-            .map_err(|e| anyhow::anyhow!("{name}: {e}; give an undamaged student image, or export the student again"))?;
+        Model::parse(&bytes).map_err(|e| {
+            anyhow::anyhow!("{name}: {e}; give an undamaged student image, or export the student again")
+        })?;
         Ok(StudentImage { bytes, name })
     }
 

@@ -8,6 +8,13 @@
 mod all;
 #[cfg(any(arm_dsp, test))]
 mod arm;
+#[cfg(target_arch = "x86_64")]
+mod generic;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86_64;
 
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
@@ -47,12 +54,13 @@ impl Backend {
 
     /// Every backend that this CPU can run, the fastest first; scalar is the last.
     pub fn all() -> impl Iterator<Item = Self> {
-        [
-            #[cfg(arm_dsp)]
-            Self { kernels: &arm::KERNELS },
-            Self::scalar(),
-        ]
-        .into_iter()
+        #[cfg(target_arch = "x86_64")]
+        let fast = x86_64::backends();
+        #[cfg(arm_dsp)]
+        let fast = core::iter::once(Self { kernels: &arm::KERNELS });
+        #[cfg(not(any(target_arch = "x86_64", arm_dsp)))]
+        let fast = core::iter::empty();
+        fast.chain(core::iter::once(Self::scalar()))
     }
 
     /// The fastest backend that this CPU can run.

@@ -58,7 +58,7 @@ pub fn guidance_features(w: f32) -> [f32; GUIDANCE_FEATURES] {
 /// Sum of x * y over eight running sums (element i to sum i mod 8), then ((0+1)+(2+3)) + ((4+5)+(6+7)): an order that
 /// vector units can follow. The length is a multiple of 8.
 #[inline]
-fn dot8<T: Copy>(x: &[f32], y: &[T], value: impl Fn(T) -> f32) -> f32 {
+pub(crate) fn dot8<T: Copy>(x: &[f32], y: &[T], value: impl Fn(T) -> f32) -> f32 {
     let mut sums = [0.0f32; 8];
     for (x, y) in x.chunks_exact(8).zip(y.chunks_exact(8)) {
         for i in 0..8 {

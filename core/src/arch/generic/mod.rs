@@ -1,0 +1,17 @@
+//! The operations over a small vector trait, for every architecture that implements it.
+//!
+//! The algorithms are safe code: a value of a [`Simd`] type is the proof that the CPU has its instructions. They are
+//! all `inline(always)`, because their instructions become single ones only inside a function compiled for that CPU,
+//! which is the one in the architecture's folder.
+
+pub(super) mod attention;
+pub(super) mod conv;
+pub(super) mod norm_act;
+pub(super) mod panel;
+pub(super) mod pool;
+pub(super) mod quantize;
+pub(super) mod tile;
+pub(super) mod upsample;
+pub(super) mod vector;
+
+pub(super) use vector::Simd;

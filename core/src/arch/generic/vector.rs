@@ -1,0 +1,135 @@
+//! The vector trait, and the functions of [`math`](crate::math) on vectors: the same operations in the same order.
+
+/// Lanes of 32 bits, and the instructions on them that the kernels need.
+///
+/// A value is a token: whoever holds one may use the instructions. [`load`](Self::load) and [`store`](Self::store) need
+/// a slice of at least a vector. All other loads take the first elements of a slice that may be shorter; missing ones
+/// are 0. All other stores write as many as the slice takes.
+pub(crate) trait Simd: Copy {
+    /// i32 lanes.
+    type I: Copy;
+    /// f32 lanes.
+    type F: Copy;
+    /// As many `I` as there are lanes.
+    type Square: AsMut<[Self::I]>;
+
+    /// Lanes of a vector.
+    const LANES: usize;
+    /// Most cells of a convolution's tile: with two vectors of sums for each, two of weights and one of inputs, the
+    /// registers are full.
+    const TILE: usize;
+    /// Whether [`dot_bytes`](Self::dot_bytes) exists.
+    const BYTES: bool;
+
+    fn splat(self, x: i32) -> Self::I;
+    fn load(self, from: &[i32]) -> Self::I;
+    fn store(self, x: Self::I, to: &mut [i32]);
+    fn add(self, a: Self::I, b: Self::I) -> Self::I;
+    fn sub(self, a: Self::I, b: Self::I) -> Self::I;
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Of the two i16 of a lane, wrapping.
+    fn sub_words(self, a: Self::I, b: Self::I) -> Self::I;
+    fn shift_left<const N: u32>(self, x: Self::I) -> Self::I;
+    fn shift_right<const N: u32>(self, x: Self::I) -> Self::I;
+    /// Per lane: sum + the products of the four bytes of `u` (unsigned) and of `w` (signed), wrapping, not saturating.
+    fn dot_bytes(self, sum: Self::I, u: Self::I, w: Self::I) -> Self::I;
+    /// Per lane: sum + the products of the two i16 of `q` and of `w`, wrapping.
+    fn dot_words(self, sum: Self::I, q: Self::I, w: Self::I) -> Self::I;
+
+    /// i8 to i32.
+    fn widen_i8(self, from: &[i8]) -> Self::I;
+    /// i16 to i32.
+    fn widen_i16(self, from: &[i16]) -> Self::I;
+    /// i32 to i8, saturating.
+    fn narrow_i8(self, x: Self::I, to: &mut [i8]);
+    /// i32 to i16, saturating.
+    fn narrow_i16(self, x: Self::I, to: &mut [i16]);
+    /// Four i8 to a lane.
+    fn load_bytes(self, from: &[i8]) -> Self::I;
+    /// Two i16 to a lane.
+    fn load_pairs(self, from: &[i16]) -> Self::I;
+    /// Two i8, widened to i16, to a lane.
+    fn load_words(self, from: &[i8]) -> Self::I;
+    fn square(self) -> Self::Square;
+    /// Lane j of vector i becomes lane i of vector j.
+    fn transpose(self, square: &mut Self::Square);
+
+    fn splat_f(self, x: f32) -> Self::F;
+    fn load_f(self, from: &[f32]) -> Self::F;
+    fn store_f(self, x: Self::F, to: &mut [f32]);
+    fn add_f(self, a: Self::F, b: Self::F) -> Self::F;
+    fn sub_f(self, a: Self::F, b: Self::F) -> Self::F;
+    fn mul_f(self, a: Self::F, b: Self::F) -> Self::F;
+    fn div_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a > b ? a : b, so b where either is NaN.
+    fn max_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a < b ? a : b, so b where either is NaN.
+    fn min_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The bits with the sign flipped.
+    fn negate_f(self, x: Self::F) -> Self::F;
+    fn to_f(self, x: Self::I) -> Self::F;
+    /// Nearest integer, halves to even; i32::MIN for what does not fit and NaN.
+    fn round(self, x: Self::F) -> Self::I;
+    /// The same bits.
+    fn as_f(self, x: Self::I) -> Self::F;
+}
+
+/// Elements that i32 lanes saturate to.
+pub(super) trait Narrow: Sized {
+    fn narrow<S: Simd>(s: S, x: S::I, to: &mut [Self]);
+}
+
+impl Narrow for i8 {
+    #[inline(always)]
+    fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i8]) {
+        s.narrow_i8(x, to);
+    }
+}
+
+impl Narrow for i16 {
+    #[inline(always)]
+    fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i16]) {
+        s.narrow_i16(x, to);
+    }
+}
+
+/// [`math::rne`](crate::math::rne).
+#[inline(always)]
+pub(in crate::arch) fn rne<S: Simd>(s: S, x: S::F) -> S::I {
+    let x = s.max_f(x, s.splat_f(-2_097_152.0));
+    s.round(s.min_f(x, s.splat_f(2_097_152.0)))
+}
+
+/// [`math::rne`](crate::math::rne) for a saturating narrowing that follows: what is too low, and NaN, becomes i32::MIN.
+#[inline(always)]
+pub(in crate::arch) fn rne_narrow<S: Simd>(s: S, x: S::F) -> S::I {
+    // The bound comes first, so that NaN passes and rounds to i32::MIN.
+    s.round(s.min_f(s.splat_f(2_097_152.0), x))
+}
+
+/// [`math::exp`](crate::math::exp).
+#[expect(clippy::excessive_precision, reason = "as in `math`")]
+#[inline(always)]
+pub(in crate::arch) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let x = s.max_f(x, s.splat_f(-87.0));
+    let x = s.min_f(x, s.splat_f(88.0));
+    // Bounded already: no clamp as in `rne`.
+    let k = s.round(s.mul_f(x, s.splat_f(core::f32::consts::LOG2_E)));
+    let kf = s.to_f(k);
+    let r = s.sub_f(x, s.mul_f(kf, s.splat_f(0.693_115_234_375)));
+    let r = s.sub_f(r, s.mul_f(kf, s.splat_f(3.194_618_3e-5)));
+    let p = s.splat_f(0.001_392_692_7);
+    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.008_363_774));
+    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.041_666_55));
+    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.166_665_73));
+    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.5));
+    let e = s.add_f(s.add_f(s.mul_f(p, s.mul_f(r, r)), r), s.splat_f(1.0));
+    s.mul_f(e, s.as_f(s.shift_left::<23>(s.add(k, s.splat(127)))))
+}
+
+/// [`math::silu`](crate::math::silu).
+#[inline(always)]
+pub(in crate::arch) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
+    s.div_f(x, s.add_f(s.splat_f(1.0), exp(s, s.negate_f(x))))
+}

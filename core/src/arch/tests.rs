@@ -1,0 +1,409 @@
+//! Every backend that this CPU runs against the scalar one: the same bits for every shape and value.
+
+use super::Backend;
+use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
+use crate::ops::testing::Numbers;
+use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+
+/// Calls `run` for every backend but scalar.
+fn each(mut run: impl FnMut(Backend)) {
+    let all: Vec<_> = Backend::all().collect();
+    assert_eq!(all.last().map(Backend::name), Some("scalar"));
+    for &backend in all.iter().filter(|b| b.name() != "scalar") {
+        run(backend);
+    }
+}
+
+fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+#[test]
+fn names_differ() {
+    let mut names: Vec<_> = Backend::all().map(|b| b.name()).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+struct Layer {
+    height: usize,
+    width: usize,
+    cin: usize,
+    cout: usize,
+    kernel: usize,
+    zp: i32,
+}
+
+/// All kinds of input and output of one layer, with whatever `q8`, `q16` and `weights` hold.
+fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights: &[i8], what: &str) {
+    let &Layer { height, width, cin, cout, kernel, zp } = layer;
+    let (scale, bias) = (n.f32s(cout, 0.01), n.f32s(cout, 3.0));
+    // About a third of the outputs saturates.
+    let typical = 73.0 * 73.0 * ((kernel * kernel * cin) as f32).sqrt() * 0.006;
+    let p = Conv {
+        height,
+        width,
+        cin,
+        cout,
+        kernel,
+        weights,
+        scale: &scale,
+        bias: &bias,
+        a: 100.0 / typical,
+        b: 7.0,
+        c: 0.83,
+        zp,
+    };
+    let old = n.i16s(height * width * cout);
+    let run = |backend: Backend, p: &Conv<'_>, input: ConvIn<'_>| {
+        let conv = backend.kernels().conv;
+        let mut i8s = vec![0; old.len()];
+        conv(p, input, ConvOut::I8(&mut i8s), &mut []);
+        let (mut i16s, mut sums, mut f32s) = (old.clone(), old.clone(), vec![0.0; old.len()]);
+        let wide = Conv { a: p.a * 250.0, ..*p };
+        conv(&wide, input, ConvOut::I16(&mut i16s), &mut []);
+        conv(&wide, input, ConvOut::I16Add(&mut sums), &mut []);
+        conv(p, input, ConvOut::F32(&mut f32s), &mut []);
+        (i8s, i16s, sums, bits(&f32s))
+    };
+    for (input, p) in [(ConvIn::I8(q8), p), (ConvIn::I16(q16), Conv { zp: 0, a: p.a / 256.0, ..p })] {
+        let want = run(Backend::scalar(), &p, input);
+        each(|backend| {
+            assert!(
+                run(backend, &p, input) == want,
+                "{} {what}: {height}x{width} {cin} to {cout}, kernel {kernel}, zero point {}",
+                backend.name(),
+                p.zp
+            );
+        });
+    }
+}
+
+fn random_conv(layer: &Layer, n: &mut Numbers) {
+    let cells = layer.height * layer.width * layer.cin;
+    let (q8, q16) = (n.i8s(cells), n.i16s(cells));
+    let weights = n.i8s(layer.cout * layer.kernel * layer.kernel * layer.cin);
+    compare_conv(layer, n, &q8, &q16, &weights, "random");
+}
+
+const ZERO_POINTS: [i32; 5] = [0, -128, 127, -37, 90];
+
+#[test]
+fn conv_of_every_channel_count() {
+    let mut n = Numbers(1);
+    for channels in 1..=40 {
+        for (case, (cin, cout)) in
+            [(channels, 41 - channels), (channels, channels), (5, channels)].into_iter().enumerate()
+        {
+            for kernel in [1, 3] {
+                let (height, width) = [(3, 4), (2, 7), (4, 3)][case];
+                random_conv(
+                    &Layer { height, width, cin, cout, kernel, zp: ZERO_POINTS[(channels + case) % 5] },
+                    &mut n,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn conv_of_every_size() {
+    let mut n = Numbers(2);
+    for height in [1, 2, 3, 5, 9, 17] {
+        for width in 1..=17 {
+            for (case, kernel) in [1, 3].into_iter().enumerate() {
+                let zp = ZERO_POINTS[(height + width + case) % 5];
+                random_conv(
+                    &Layer { height, width, cin: 8 + width % 3, cout: 4 + 3 * (height % 4), kernel, zp },
+                    &mut n,
+                );
+            }
+        }
+    }
+    random_conv(&Layer { height: 1, width: 61, cin: 4, cout: 33, kernel: 3, zp: -5 }, &mut n);
+}
+
+/// More channels than a patch holds at a time, than the small panel holds, and than the large one holds.
+#[test]
+fn conv_of_many_channels() {
+    let mut n = Numbers(3);
+    for (cin, cout, kernel) in [
+        (64, 64, 3),
+        (65, 48, 3),
+        (97, 17, 3),
+        (130, 33, 3),
+        (300, 34, 3),
+        (700, 9, 1),
+        (3000, 3, 1),
+        (64, 192, 1),
+        (6, 200, 1),
+    ] {
+        random_conv(&Layer { height: 2, width: 3, cin, cout, kernel, zp: -100 }, &mut n);
+    }
+}
+
+/// Everything at an end of its range, up to the largest accumulator that a parsed model can have.
+#[test]
+fn conv_of_extremes() {
+    let mut n = Numbers(4);
+    for zp in [-128, 127, 0] {
+        for q in [-128i8, 127] {
+            for w in [-128i8, 127] {
+                let layer = Layer { height: 3, width: 4, cin: 48, cout: 18, kernel: 3, zp };
+                let cells = 12 * 48;
+                let q16 = vec![if q < 0 { i16::MIN } else { i16::MAX }; cells];
+                compare_conv(&layer, &mut n, &vec![q; cells], &q16, &vec![w; 18 * 9 * 48], "extremes");
+            }
+        }
+    }
+    let layer = Layer { height: 1, width: 2, cin: 511, cout: 1, kernel: 1, zp: 127 };
+    compare_conv(&layer, &mut n, &[-128; 1022], &[i16::MIN; 1022], &[-128; 511], "largest sum");
+}
+
+/// Where y is not finite, rounding still gives the same.
+#[test]
+fn conv_of_infinities() {
+    let mut n = Numbers(5);
+    let (q, weights) = (n.i8s(6 * 8), n.i8s(20 * 8));
+    let bias = vec![f32::INFINITY; 20];
+    for (scale, bias) in
+        [(vec![1e30f32; 20], vec![0.0f32; 20]), (vec![1e30; 20], bias), (vec![f32::NAN; 20], vec![1.0; 20])]
+    {
+        let p = Conv {
+            height: 2,
+            width: 3,
+            cin: 8,
+            cout: 20,
+            kernel: 1,
+            weights: &weights,
+            scale: &scale,
+            bias: &bias,
+            a: 1e30,
+            b: 1.0,
+            c: 1.0,
+            zp: 3,
+        };
+        let run = |backend: Backend| {
+            let (mut a, mut b) = (vec![0i8; 120], vec![0i16; 120]);
+            (backend.kernels().conv)(&p, ConvIn::I8(&q), ConvOut::I8(&mut a), &mut []);
+            (backend.kernels().conv)(&p, ConvIn::I8(&q), ConvOut::I16(&mut b), &mut []);
+            (a, b)
+        };
+        let want = run(Backend::scalar());
+        each(|backend| assert_eq!(run(backend), want, "{}", backend.name()));
+    }
+}
+
+fn compare_norm(p: &NormAct<'_>, input: &[i16]) {
+    let run = |backend: Backend| {
+        let (mut narrow, mut wide) = (vec![0i8; input.len()], vec![0i16; input.len()]);
+        (backend.kernels().norm_act)(p, input, NormOut::I8(&mut narrow));
+        let wider = NormAct { zp: 0, a: p.a * 200.0, ..*p };
+        (backend.kernels().norm_act)(&wider, input, NormOut::I16(&mut wide));
+        (narrow, wide)
+    };
+    let want = run(Backend::scalar());
+    each(|backend| {
+        assert!(
+            run(backend) == want,
+            "{}: {} cells, {} channels, group {}, silu {}, film {}, zero point {}",
+            backend.name(),
+            p.cells,
+            p.channels,
+            p.group,
+            p.silu,
+            p.film.is_some(),
+            p.zp
+        );
+    });
+}
+
+#[test]
+fn norm_act_of_every_group_size() {
+    let mut n = Numbers(6);
+    for group in 1..=64 {
+        for groups in [1, 2, 3, 9] {
+            let (cells, channels) = (1 + (group * 7 + groups) % 12, group * groups);
+            let (gamma, beta, film) = (n.f32s(channels, 1.5), n.f32s(channels, 0.5), n.f32s(2 * channels, 0.5));
+            let input = n.i16s(cells * channels);
+            for (i, film) in [None, Some(&film[..])].into_iter().enumerate() {
+                for (j, silu) in [false, true].into_iter().enumerate() {
+                    let zp = ZERO_POINTS[(group + groups + i + j) % 5];
+                    let p =
+                        NormAct { cells, channels, group, gamma: &gamma, beta: &beta, film, silu, a: 45.0, b: 0.9, zp };
+                    compare_norm(&p, &input);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_act_of_extremes() {
+    let mut n = Numbers(7);
+    let (gamma, beta) = (n.f32s(8, 1.5), n.f32s(8, 0.5));
+    let large = [1e30f32, -1e30, 1e15, -1e15, 1e5, -1e5, 90.0, -90.0];
+    for value in [i16::MIN, i16::MAX, 0] {
+        // The largest group: 2^16 values.
+        let mut input = vec![value; 65536];
+        for half in [false, true] {
+            if half {
+                input[32768..].fill(i16::MAX);
+            }
+            for (gamma, beta) in [(&gamma[..], &beta[..]), (&large, &beta), (&large, &large)] {
+                for silu in [false, true] {
+                    let p = NormAct {
+                        cells: 8192,
+                        channels: 8,
+                        group: 8,
+                        gamma,
+                        beta,
+                        film: None,
+                        silu,
+                        a: 50.0,
+                        b: 1e-3,
+                        zp: -100,
+                    };
+                    compare_norm(&p, &input);
+                    compare_norm(&NormAct { a: 1e30, b: 0.0, ..p }, &input);
+                }
+            }
+        }
+    }
+    let q = n.i16s(65536);
+    let p = NormAct {
+        cells: 65536,
+        channels: 1,
+        group: 1,
+        gamma: &[1.3],
+        beta: &[0.2],
+        film: None,
+        silu: true,
+        a: 60.0,
+        b: 0.0,
+        zp: -90,
+    };
+    compare_norm(&p, &q);
+}
+
+#[test]
+fn attention_of_many_shapes() {
+    let mut n = Numbers(8);
+    for (tokens, channels, heads) in [
+        (1, 1, 1),
+        (1, 8, 1),
+        (2, 3, 3),
+        (7, 24, 3),
+        (8, 40, 1),
+        (15, 30, 2),
+        (16, 32, 4),
+        (17, 64, 1),
+        (31, 100, 2),
+        (32, 66, 1),
+        (33, 129, 1),
+        (49, 64, 1),
+        (49, 64, 4),
+        (64, 72, 8),
+        (100, 256, 1),
+        (200, 320, 1),
+        (300, 256, 1),
+        (5, 600, 1),
+    ] {
+        for a in [0.0, 1e-5, 3e-4, 0.5, 1e30] {
+            let p = Attention { tokens, channels, heads, a, b: 1.3 };
+            let qkv = n.i8s(tokens * 3 * channels);
+            let run = |backend: Backend| {
+                let (mut scores, mut out) = (vec![0.0; tokens + 3], vec![0i8; tokens * channels]);
+                (backend.kernels().attention)(&p, &qkv, &mut scores, &mut out);
+                out
+            };
+            let want = run(Backend::scalar());
+            each(|backend| assert!(run(backend) == want, "{} {p:?}", backend.name()));
+        }
+    }
+}
+
+#[test]
+fn elementwise_of_every_length() {
+    let mut n = Numbers(9);
+    for channels in 1..=40 {
+        let (height, width) = (2 + channels % 3 * 2, 2 + channels % 4 * 2);
+        let (high, low) = (n.i16s(height * width * channels), n.i16s(height * width * channels / 4));
+
+        let p = Pool { height, width, channels };
+        let run = |backend: Backend| {
+            let mut out = low.clone();
+            (backend.kernels().avg_pool2)(&p, &high, &mut out);
+            out
+        };
+        let want = run(Backend::scalar());
+        each(|backend| assert_eq!(run(backend), want, "{} {p:?}", backend.name()));
+
+        let p = Upsample { height, width, channels, a: 0.77, c: 0.61 };
+        let run = |backend: Backend| {
+            let mut out = high.clone();
+            (backend.kernels().upsample_add)(&p, &low, &mut out);
+            out
+        };
+        let want = run(Backend::scalar());
+        each(|backend| assert_eq!(run(backend), want, "{} {p:?}", backend.name()));
+
+        let mut z = n.f32s(channels * 3, 5.0);
+        let special = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1e30, -1e30, 2.5e-4, -0.0, 4e9];
+        for (i, x) in special.into_iter().enumerate() {
+            let len = z.len();
+            z[(i * 7 + channels) % len] = x;
+        }
+        for a in [10000.0, 2.0e3, 1e30] {
+            let run = |backend: Backend| {
+                let mut out = vec![0i16; z.len()];
+                (backend.kernels().quantize)(a, &z, &mut out);
+                out
+            };
+            let want = run(Backend::scalar());
+            each(|backend| assert_eq!(run(backend), want, "{} {a} {z:?}", backend.name()));
+        }
+    }
+}
+
+/// Halves, everywhere: rounding is to even.
+#[test]
+fn quantize_of_halves() {
+    let z: Vec<f32> = (-70_000..70_000).map(|i| i as f32 * 0.25).collect();
+    let run = |backend: Backend| {
+        let mut out = vec![0i16; z.len()];
+        (backend.kernels().quantize)(2.0, &z, &mut out);
+        out
+    };
+    let want = run(Backend::scalar());
+    each(|backend| assert!(run(backend) == want, "{}", backend.name()));
+}
+
+#[test]
+fn embed_of_many_sizes() {
+    let mut n = Numbers(10);
+    for (e, f) in [(8, 1), (8, 16), (16, 7), (24, 30), (64, 960), (72, 99), (256, 12)] {
+        let (time, class, guidance) = (n.f32s(e, 1.0), n.f32s(e, 9.0), n.f32s(e * GUIDANCE_FEATURES, 0.3));
+        let (hidden, film) = (n.i8s(e * e), n.i8s(e * f));
+        let (s2, b2, sf, bf) = (n.f32s(e, 2e-3), n.f32s(e, 0.2), n.f32s(f, 2e-3), n.f32s(f, 0.2));
+        for w in [0.0, 1.5, 4.0, 100.0] {
+            let p = Embed {
+                time: &time,
+                class: &class,
+                guidance: &guidance,
+                hidden: Dense { weights: &hidden, scale: &s2, bias: &b2 },
+                film: Dense { weights: &film, scale: &sf, bias: &bf },
+                w,
+            };
+            let run = |backend: Backend| {
+                let (mut first, mut second, mut film) = (vec![0.0; e], vec![0.0; e], vec![0.0; f]);
+                (backend.kernels().embed)(&p, &mut first, &mut second, &mut film);
+                bits(&film)
+            };
+            let want = run(Backend::scalar());
+            each(|backend| assert!(run(backend) == want, "{} {e} {f} {w}", backend.name()));
+        }
+    }
+}

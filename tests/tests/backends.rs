@@ -1,0 +1,57 @@
+//! Whole pictures are the same bytes with every backend that this CPU runs.
+
+use fewstep::export::{ExportOptions, random_student, write_image};
+use fewstep::files::AlignedBytes;
+use fewstep::nn::Arch;
+use fewstep_core::{Backend, Model, Request, Sampler, Session};
+
+#[test]
+fn pictures_are_equal_to_scalar() {
+    // The shipped architecture, colour with three levels and odd widths, and one level without space-to-depth.
+    let shipped = Arch::for_pictures(28, 28, 1, 10);
+    let three = Arch {
+        height: 24,
+        width: 16,
+        channels: 3,
+        classes: 3,
+        patch: 2,
+        widths: vec![8, 24, 40],
+        encoder: vec![1, 1],
+        middle: 2,
+        decoder: vec![1, 1],
+        attention_heads: 4,
+        embed: 24,
+    };
+    let flat = Arch {
+        height: 5,
+        width: 7,
+        channels: 1,
+        patch: 1,
+        widths: vec![16],
+        encoder: vec![],
+        decoder: vec![],
+        attention_heads: 0,
+        ..three.clone()
+    };
+    for (arch, pictures) in [(shipped, 3), (three, 10), (flat, 10)] {
+        let exported = write_image(&random_student(&arch, 4, 7), &ExportOptions::default()).unwrap();
+        let bytes = AlignedBytes::from(exported.bytes.as_slice());
+        let model = Model::parse(&bytes).unwrap();
+        let mut arena = AlignedBytes::from(vec![0u8; model.arena_bytes()].as_slice());
+        let mut draw = |backend: Backend, seed: u64, sampler: Sampler| {
+            let mut out = vec![0; model.output_bytes()];
+            let mut session = Session::with_backend(&model, &mut arena, backend).unwrap();
+            let request = Request { seed, class: (seed % 3) as u16, w: 1.5, sampler, ..Request::default() };
+            session.sample(&request, &mut out).unwrap();
+            out
+        };
+        for seed in 0..pictures {
+            for sampler in [Sampler::Deterministic, Sampler::Stochastic] {
+                let want = draw(Backend::scalar(), seed, sampler);
+                for backend in Backend::all() {
+                    assert_eq!(draw(backend, seed, sampler), want, "{} {arch:?} seed {seed}", backend.name());
+                }
+            }
+        }
+    }
+}
