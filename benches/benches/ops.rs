@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fewstep_benches::Numbers;
-use fewstep_core::Backend;
 use fewstep_core::ops::embed::{Dense, GUIDANCE_FEATURES};
 use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 use fewstep_core::sampler::noise::normals;
 use fewstep_core::sampler::picture::Geometry;
+use fewstep_core::{Arena, Backend};
 
 /// Runs `run` for every backend under `group/name/backend`.
 fn each_backend(c: &mut Criterion, group: &str, name: &str, work: u64, mut run: impl FnMut(Backend)) {
@@ -68,6 +68,7 @@ fn conv(c: &mut Criterion) {
         };
         let mut narrow = n.i16s(side * side * cout);
         let mut float = vec![0.0; side * side * cout];
+        let mut scratch = Arena::<{ 20 * 1024 }>::new();
         let macs = (side * side * cout * kernel * kernel * cin) as u64;
         each_backend(c, "conv", name, macs, |backend| {
             let input = if wide_input { ConvIn::I16(&q16) } else { ConvIn::I8(&q8) };
@@ -76,7 +77,7 @@ fn conv(c: &mut Criterion) {
                 Kind::Residual => ConvOut::I16Add(&mut narrow),
                 Kind::Last => ConvOut::F32(&mut float),
             };
-            (backend.kernels().conv)(black_box(&p), black_box(input), out);
+            (backend.kernels().conv)(black_box(&p), black_box(input), out, scratch.bytes());
         });
     }
 }

@@ -1,5 +1,7 @@
 //! The caller's memory: aligned storage, and disjoint typed views into it.
 
+use core::ops::Range;
+
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::error::ArenaError;
@@ -59,6 +61,17 @@ pub(crate) fn views<'a, const N: usize>(arena: &'a mut [u8], buffers: [&BufferRe
     arena.get_disjoint_mut(buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize)).ok()
 }
 
+/// The bytes of two buffers, and the `scratch` that lies beside all buffers.
+pub(crate) fn views_and_scratch<'a>(
+    arena: &'a mut [u8],
+    buffers: [&BufferRepr; 2],
+    scratch: Range<usize>,
+) -> Option<([&'a mut [u8]; 2], &'a mut [u8])> {
+    let [a, b] = buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize);
+    let [a, b, scratch] = arena.get_disjoint_mut([a, b, scratch]).ok()?;
+    Some(([a, b], scratch))
+}
+
 /// `bytes` as elements; a parsed model's buffers are aligned and of whole elements.
 pub(crate) fn typed<T: AnyBitPattern + NoUninit>(bytes: &mut [u8]) -> &mut [T] {
     bytemuck::try_cast_slice_mut(bytes).unwrap_or_default()
@@ -92,5 +105,8 @@ mod tests {
         assert_eq!((typed::<f32>(a).len(), typed::<i16>(b).len()), (8, 16));
         assert!(views(arena.bytes(), [&buffer(0), &buffer(16)]).is_none());
         assert!(views(arena.bytes(), [&buffer(48)]).is_none());
+        let ([_, _], scratch) = views_and_scratch(arena.bytes(), [&buffer(0), &buffer(32)], 0..0).unwrap();
+        assert!(scratch.is_empty());
+        assert!(views_and_scratch(arena.bytes(), [&buffer(0), &buffer(32)], 48..64).is_none());
     }
 }

@@ -284,7 +284,11 @@ impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             RequestError::Class { found, classes } => {
-                write!(f, "class {found} is not one of the image's {classes} classes (0 to {})", classes.saturating_sub(1))
+                write!(
+                    f,
+                    "class {found} is not one of the image's {classes} classes (0 to {})",
+                    classes.saturating_sub(1)
+                )
             }
             RequestError::Guidance { found, min, max } => {
                 write!(f, "guidance strength w = {found} is outside the image's range {min} to {max}")

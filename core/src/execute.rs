@@ -4,7 +4,7 @@
 //! The functions return `None` where a record is missing or does not fit, which a parsed model excludes.
 
 use crate::arch::Kernels;
-use crate::arena::{typed, views};
+use crate::arena::{typed, views, views_and_scratch};
 use crate::format::{Element, Image, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
@@ -46,13 +46,7 @@ pub(crate) fn execute_embed(
 }
 
 /// Operation `index` with the parameters of step `step`.
-pub(crate) fn execute(
-    image: &Image<'_>,
-    kernels: &Kernels,
-    step: usize,
-    index: usize,
-    arena: &mut [u8],
-) -> Option<()> {
+pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: usize, arena: &mut [u8]) -> Option<()> {
     let op = image.op(index).ok()?;
     let p = image.params(step, index);
     let (src, dst) = op.buffers();
@@ -64,7 +58,7 @@ pub(crate) fn execute(
             (kernels.quantize)(p.a, typed(input), typed(out));
         }
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
+            let ([input, out], scratch) = views_and_scratch(arena, [&src, &dst], image.info().scratch())?;
             let conv = Conv {
                 height,
                 width,
@@ -89,7 +83,7 @@ pub(crate) fn execute(
                 Element::I16 => ConvOut::I16(typed(out)),
                 Element::F32 => ConvOut::F32(typed(out)),
             };
-            (kernels.conv)(&conv, input, out);
+            (kernels.conv)(&conv, input, out, scratch);
         }
         OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
             let channels = usize::from(dst.channels);

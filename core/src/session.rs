@@ -190,7 +190,9 @@ impl<'a> Session<'a> {
         let row = self.row(run.step, run.steps);
         // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
         match stage {
-            Stage::Embed => _ = execute_embed(model.image(), kernels, row, run.request.class, run.request.w, self.arena),
+            Stage::Embed => {
+                _ = execute_embed(model.image(), kernels, row, run.request.class, run.request.w, self.arena)
+            }
             Stage::Op(op) => _ = execute(model.image(), kernels, row, op.into(), self.arena),
             Stage::Update => _ = self.update(&run),
         }

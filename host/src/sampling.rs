@@ -31,7 +31,7 @@ impl StudentImage {
         let bytes = files::read_aligned(path)?;
         let name = path.display().to_string();
         Model::parse(&bytes)
-            .map_err(|e| anyhow::anyhow!("{name}: {e}; give a student image that fewstep export wrote"))?;
+            .map_err(|e| anyhow::anyhow!("{name}: {e}; give an undamaged student image, or export the student again"))?;
         Ok(StudentImage { bytes, name })
     }
 

@@ -143,3 +143,19 @@ fn the_readmes_lines_are_understood() {
         assert!(folder.names().is_empty(), "fewstep {line:?} made {:?}", folder.names());
     }
 }
+
+#[test]
+fn links_lead_somewhere() {
+    let mut wrong = Vec::new();
+    for name in DOCUMENTS {
+        let document = read(name);
+        let targets = document.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+        let folder = project().join(name).parent().unwrap().to_path_buf();
+        for target in targets.filter(|t| !t.is_empty() && !t.contains("://")) {
+            if !folder.join(target).exists() {
+                wrong.push(format!("{name} links to {target}, which is not there"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -6,6 +6,8 @@
 //! differential tests run every backend of that list against the scalar one.
 
 mod all;
+#[cfg(any(arm_dsp, test))]
+mod arm;
 #[cfg(target_arch = "x86_64")]
 mod generic;
 #[cfg(test)]
@@ -23,8 +25,9 @@ pub struct Kernels {
     pub name: &'static str,
     /// [`ops::quantize`](crate::ops::quantize()).
     pub quantize: fn(f32, &[f32], &mut [i16]),
-    /// [`ops::conv`](crate::ops::conv()).
-    pub conv: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>),
+    /// [`ops::conv`](crate::ops::conv()), with bytes it may use as it likes: aligned to
+    /// [`IMAGE_ALIGN`](crate::IMAGE_ALIGN), of any length (an image grants what its exporter planned), or none.
+    pub conv: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>, &mut [u8]),
     /// [`ops::norm_act`](crate::ops::norm_act()).
     pub norm_act: fn(&NormAct<'_>, &[i16], NormOut<'_>),
     /// [`ops::avg_pool2`](crate::ops::avg_pool2).
@@ -53,7 +56,9 @@ impl Backend {
     pub fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let fast = x86_64::backends();
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(arm_dsp)]
+        let fast = core::iter::once(Self { kernels: &arm::KERNELS });
+        #[cfg(not(any(target_arch = "x86_64", arm_dsp)))]
         let fast = core::iter::empty();
         fast.chain(core::iter::once(Self::scalar()))
     }

@@ -60,12 +60,12 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
     let run = |backend: Backend, p: &Conv<'_>, input: ConvIn<'_>| {
         let conv = backend.kernels().conv;
         let mut i8s = vec![0; old.len()];
-        conv(p, input, ConvOut::I8(&mut i8s));
+        conv(p, input, ConvOut::I8(&mut i8s), &mut []);
         let (mut i16s, mut sums, mut f32s) = (old.clone(), old.clone(), vec![0.0; old.len()]);
         let wide = Conv { a: p.a * 250.0, ..*p };
-        conv(&wide, input, ConvOut::I16(&mut i16s));
-        conv(&wide, input, ConvOut::I16Add(&mut sums));
-        conv(p, input, ConvOut::F32(&mut f32s));
+        conv(&wide, input, ConvOut::I16(&mut i16s), &mut []);
+        conv(&wide, input, ConvOut::I16Add(&mut sums), &mut []);
+        conv(p, input, ConvOut::F32(&mut f32s), &mut []);
         (i8s, i16s, sums, bits(&f32s))
     };
     for (input, p) in [(ConvIn::I8(q8), p), (ConvIn::I16(q16), Conv { zp: 0, a: p.a / 256.0, ..p })] {
@@ -94,10 +94,15 @@ const ZERO_POINTS: [i32; 5] = [0, -128, 127, -37, 90];
 fn conv_of_every_channel_count() {
     let mut n = Numbers(1);
     for channels in 1..=40 {
-        for (case, (cin, cout)) in [(channels, 41 - channels), (channels, channels), (5, channels)].into_iter().enumerate() {
+        for (case, (cin, cout)) in
+            [(channels, 41 - channels), (channels, channels), (5, channels)].into_iter().enumerate()
+        {
             for kernel in [1, 3] {
                 let (height, width) = [(3, 4), (2, 7), (4, 3)][case];
-                random_conv(&Layer { height, width, cin, cout, kernel, zp: ZERO_POINTS[(channels + case) % 5] }, &mut n);
+                random_conv(
+                    &Layer { height, width, cin, cout, kernel, zp: ZERO_POINTS[(channels + case) % 5] },
+                    &mut n,
+                );
             }
         }
     }
@@ -110,7 +115,10 @@ fn conv_of_every_size() {
         for width in 1..=17 {
             for (case, kernel) in [1, 3].into_iter().enumerate() {
                 let zp = ZERO_POINTS[(height + width + case) % 5];
-                random_conv(&Layer { height, width, cin: 8 + width % 3, cout: 4 + 3 * (height % 4), kernel, zp }, &mut n);
+                random_conv(
+                    &Layer { height, width, cin: 8 + width % 3, cout: 4 + 3 * (height % 4), kernel, zp },
+                    &mut n,
+                );
             }
         }
     }
@@ -121,9 +129,17 @@ fn conv_of_every_size() {
 #[test]
 fn conv_of_many_channels() {
     let mut n = Numbers(3);
-    for (cin, cout, kernel) in
-        [(64, 64, 3), (65, 48, 3), (97, 17, 3), (130, 33, 3), (300, 34, 3), (700, 9, 1), (3000, 3, 1), (64, 192, 1), (6, 200, 1)]
-    {
+    for (cin, cout, kernel) in [
+        (64, 64, 3),
+        (65, 48, 3),
+        (97, 17, 3),
+        (130, 33, 3),
+        (300, 34, 3),
+        (700, 9, 1),
+        (3000, 3, 1),
+        (64, 192, 1),
+        (6, 200, 1),
+    ] {
         random_conv(&Layer { height: 2, width: 3, cin, cout, kernel, zp: -100 }, &mut n);
     }
 }
@@ -152,7 +168,9 @@ fn conv_of_infinities() {
     let mut n = Numbers(5);
     let (q, weights) = (n.i8s(6 * 8), n.i8s(20 * 8));
     let bias = vec![f32::INFINITY; 20];
-    for (scale, bias) in [(vec![1e30f32; 20], vec![0.0f32; 20]), (vec![1e30; 20], bias), (vec![f32::NAN; 20], vec![1.0; 20])] {
+    for (scale, bias) in
+        [(vec![1e30f32; 20], vec![0.0f32; 20]), (vec![1e30; 20], bias), (vec![f32::NAN; 20], vec![1.0; 20])]
+    {
         let p = Conv {
             height: 2,
             width: 3,
@@ -169,8 +187,8 @@ fn conv_of_infinities() {
         };
         let run = |backend: Backend| {
             let (mut a, mut b) = (vec![0i8; 120], vec![0i16; 120]);
-            (backend.kernels().conv)(&p, ConvIn::I8(&q), ConvOut::I8(&mut a));
-            (backend.kernels().conv)(&p, ConvIn::I8(&q), ConvOut::I16(&mut b));
+            (backend.kernels().conv)(&p, ConvIn::I8(&q), ConvOut::I8(&mut a), &mut []);
+            (backend.kernels().conv)(&p, ConvIn::I8(&q), ConvOut::I16(&mut b), &mut []);
             (a, b)
         };
         let want = run(Backend::scalar());
@@ -213,7 +231,8 @@ fn norm_act_of_every_group_size() {
             for (i, film) in [None, Some(&film[..])].into_iter().enumerate() {
                 for (j, silu) in [false, true].into_iter().enumerate() {
                     let zp = ZERO_POINTS[(group + groups + i + j) % 5];
-                    let p = NormAct { cells, channels, group, gamma: &gamma, beta: &beta, film, silu, a: 45.0, b: 0.9, zp };
+                    let p =
+                        NormAct { cells, channels, group, gamma: &gamma, beta: &beta, film, silu, a: 45.0, b: 0.9, zp };
                     compare_norm(&p, &input);
                 }
             }

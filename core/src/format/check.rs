@@ -75,7 +75,10 @@ fn plan(image: &Image<'_>) -> Result<(), ParseError> {
         let place = Place::Buffer(i.into());
         at_most(place, "end in the arena", buffer.end(), info.arena_bytes.into())?;
         end = end.max(buffer.end());
-        if info.scratch_bytes > 0 && u64::from(buffer.offset) < scratch_end && u64::from(info.scratch_offset) < buffer.end() {
+        if info.scratch_bytes > 0
+            && u64::from(buffer.offset) < scratch_end
+            && u64::from(info.scratch_offset) < buffer.end()
+        {
             return Err(ParseError::new(Place::Info, Problem::Overlap { with: i.into() }));
         }
         for j in 0..i {
@@ -135,10 +138,11 @@ fn roles(image: &Image<'_>) -> Result<(), ParseError> {
     // Patch and picture channels are capped at 8 and 4.
     let state = (h, w, info.patch * info.patch * info.channels);
     let last = image.stages() - 1;
-    let live = |index: u16, buffer: &BufferRepr, first: u16, until: u16| match buffer.first <= first && until <= buffer.last {
-        true => Ok(()),
-        false => Err(ParseError::new(Place::Info, Problem::NotLive { buffer: index.into() })),
-    };
+    let live =
+        |index: u16, buffer: &BufferRepr, first: u16, until: u16| match buffer.first <= first && until <= buffer.last {
+            true => Ok(()),
+            false => Err(ParseError::new(Place::Info, Problem::NotLive { buffer: index.into() })),
+        };
     live(r.z, &role(image, r.z, state)?, 0, last)?;
     live(r.v, &role(image, r.v, state)?, last, last)?;
     live(r.film, &role(image, r.film, (1, 1, info.film))?, 0, 0)?;
@@ -233,8 +237,7 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
         }
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
             element(SRC, &src, &[Element::I8, Element::I16])?;
-            let allowed: &[_] =
-                if residual { &[Element::I16] } else { &[Element::I8, Element::I16, Element::F32] };
+            let allowed: &[_] = if residual { &[Element::I16] } else { &[Element::I8, Element::I16, Element::F32] };
             element(DST, &dst, allowed)?;
             same_shape(place, (src.height, src.width, dst.channels), dst.shape())?;
             let (k, cout) = (u16::from(kernel), dst.channels);

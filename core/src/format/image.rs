@@ -124,10 +124,9 @@ impl<'a> Image<'a> {
         let (ops, buffers, tensors) =
             (usize::from(info.counts.ops), usize::from(info.counts.buffers), usize::from(info.counts.tensors));
         let steps = step_len(info.embed.into(), ops) * usize::from(info.steps);
-        let data = found.data.ok_or(ParseError::new(
-            Place::Section(kind::DATA),
-            Problem::Count { what: "this section", found: 0 },
-        ))?;
+        let data = found
+            .data
+            .ok_or(ParseError::new(Place::Section(kind::DATA), Problem::Count { what: "this section", found: 0 }))?;
         let image = Self {
             header,
             info,

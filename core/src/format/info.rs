@@ -1,5 +1,7 @@
 //! The info section: one record.
 
+use core::ops::Range;
+
 use super::bytes::{f32_at, put, u16_at, u32_at};
 use super::limits::*;
 use crate::arena::IMAGE_ALIGN;
@@ -182,6 +184,15 @@ fn multiple(what: &'static str, found: u64, of: u64) -> Result<(), ParseError> {
 }
 
 impl InfoRepr {
+    /// Bytes of the arena that kernels may use as scratch.
+    pub fn scratch(&self) -> Range<usize> {
+        match self.scratch_bytes {
+            // Where the offset lies does not matter then, and may be within a buffer.
+            0 => 0..0,
+            bytes => self.scratch_offset as usize..self.scratch_offset as usize + bytes as usize,
+        }
+    }
+
     /// Reads and checks the record by itself: every cap, every enumeration.
     ///
     /// # Errors

@@ -124,11 +124,7 @@ impl Raw {
             dst: u16_at(record, field::DST),
             aux: u16_at(record, field::AUX),
             film: u16_at(record, field::FILM),
-            tensors: [
-                u16_at(record, field::TENSOR0),
-                u16_at(record, field::TENSOR1),
-                u16_at(record, field::TENSOR2),
-            ],
+            tensors: [u16_at(record, field::TENSOR0), u16_at(record, field::TENSOR1), u16_at(record, field::TENSOR2)],
         }
     }
 
@@ -164,7 +160,15 @@ impl OpRepr {
             1 => Self::Quantize { src, dst },
             2 if size == 1 || size == 3 => {
                 let residual = flags & RESIDUAL != 0;
-                Self::Conv { src, dst, kernel: size, residual, weights: tensors[0], scale: tensors[1], bias: tensors[2] }
+                Self::Conv {
+                    src,
+                    dst,
+                    kernel: size,
+                    residual,
+                    weights: tensors[0],
+                    scale: tensors[1],
+                    bias: tensors[2],
+                }
             }
             2 => return fail(Problem::OutOfRange { what: "kernel", found: size.into(), min: 1, max: 3 }),
             3 if (1..=MAX_GROUP).contains(&size) => {
@@ -188,8 +192,7 @@ impl OpRepr {
 
     /// Writes the record.
     pub fn emit(&self, out: &mut [u8; OP_LEN]) {
-        let none =
-            Raw { kind: 0, flags: 0, size: 0, src: NONE, dst: NONE, aux: NONE, film: NONE, tensors: [NONE; 3] };
+        let none = Raw { kind: 0, flags: 0, size: 0, src: NONE, dst: NONE, aux: NONE, film: NONE, tensors: [NONE; 3] };
         let raw = match *self {
             Self::Quantize { src, dst } => Raw { kind: 1, src, dst, ..none },
             Self::Conv { src, dst, kernel, residual, weights, scale, bias } => {

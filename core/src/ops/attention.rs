@@ -71,7 +71,9 @@ mod tests {
             for i in 0..tokens {
                 for c in 0..channels {
                     let base = c / head * head;
-                    let score = |j: usize| (0..head).map(|d| at(i, 0, base + d) * at(j, 1, base + d)).sum::<f64>() * f64::from(a);
+                    let score = |j: usize| {
+                        (0..head).map(|d| at(i, 0, base + d) * at(j, 1, base + d)).sum::<f64>() * f64::from(a)
+                    };
                     let max = (0..tokens).map(score).fold(f64::MIN, f64::max);
                     let total: f64 = (0..tokens).map(|j| (score(j) - max).exp()).sum();
                     let mix: f64 = (0..tokens).map(|j| (score(j) - max).exp() * at(j, 2, c)).sum();

@@ -39,13 +39,21 @@ pub(crate) mod testing {
 
         /// Whole range, with the extremes frequent.
         pub fn i8s(&mut self, n: usize) -> Vec<i8> {
-            (0..n).map(|_| match self.next() { x if x % 16 == 0 => [-128, 127][(x >> 8) as usize % 2], x => (x >> 8) as i8 }).collect()
+            (0..n)
+                .map(|_| match self.next() {
+                    x if x % 16 == 0 => [-128, 127][(x >> 8) as usize % 2],
+                    x => (x >> 8) as i8,
+                })
+                .collect()
         }
 
         /// Whole range, with the extremes frequent.
         pub fn i16s(&mut self, n: usize) -> Vec<i16> {
             (0..n)
-                .map(|_| match self.next() { x if x % 16 == 0 => [-32768, 32767][(x >> 8) as usize % 2], x => (x >> 8) as i16 })
+                .map(|_| match self.next() {
+                    x if x % 16 == 0 => [-32768, 32767][(x >> 8) as usize % 2],
+                    x => (x >> 8) as i16,
+                })
                 .collect()
         }
 

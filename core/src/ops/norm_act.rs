@@ -107,7 +107,8 @@ mod tests {
             let var = members().map(|(cell, c)| (at(cell, c) - mean).powi(2)).sum::<f64>() / n;
             for (cell, c) in members() {
                 let (scale, shift) = p.film.map_or((0.0, 0.0), |f| (f64::from(f[c]), f64::from(f[p.channels + c])));
-                let y = (at(cell, c) - mean) / (var + f64::from(p.b)).sqrt() * f64::from(p.gamma[c]) + f64::from(p.beta[c]);
+                let y =
+                    (at(cell, c) - mean) / (var + f64::from(p.b)).sqrt() * f64::from(p.gamma[c]) + f64::from(p.beta[c]);
                 let y = y * (1.0 + scale) + shift;
                 let y = if p.silu { y / (1.0 + (-y).exp()) } else { y };
                 out[cell * p.channels + c] = y * f64::from(p.a) + f64::from(p.zp);
@@ -119,10 +120,13 @@ mod tests {
     #[test]
     fn equals_the_definition() {
         let mut n = Numbers(3);
-        for (cells, channels, group) in [(1, 8, 8), (49, 64, 8), (196, 32, 8), (5, 12, 4), (9, 64, 64), (1024, 128, 64)] {
+        for (cells, channels, group) in [(1, 8, 8), (49, 64, 8), (196, 32, 8), (5, 12, 4), (9, 64, 64), (1024, 128, 64)]
+        {
             let (gamma, beta, film) = (n.f32s(channels, 1.5), n.f32s(channels, 0.5), n.f32s(2 * channels, 0.5));
             let input = n.i16s(cells * channels);
-            for (film, silu, zp) in [(None, false, 0), (None, true, -100), (Some(&film[..]), true, -90), (Some(&film[..]), false, 5)] {
+            for (film, silu, zp) in
+                [(None, false, 0), (None, true, -100), (Some(&film[..]), true, -90), (Some(&film[..]), false, 5)]
+            {
                 let p = NormAct { cells, channels, group, gamma: &gamma, beta: &beta, film, silu, a: 31.7, b: 0.9, zp };
                 let want = oracle(&p, &input);
                 let mut out = vec![0i8; cells * channels];

@@ -23,7 +23,8 @@ pub fn avg_pool2(p: &Pool, input: &[i16], out: &mut [i16]) {
             upper.chunks_exact(2 * ch).zip(lower.chunks_exact(2 * ch)).zip(out_row.chunks_exact_mut(ch))
         {
             for c in 0..ch {
-                let sum = i32::from(upper[c]) + i32::from(upper[ch + c]) + i32::from(lower[c]) + i32::from(lower[ch + c]);
+                let sum =
+                    i32::from(upper[c]) + i32::from(upper[ch + c]) + i32::from(lower[c]) + i32::from(lower[ch + c]);
                 out[c] = ((sum + 2) >> 2) as i16;
             }
         }

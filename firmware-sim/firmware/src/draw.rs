@@ -15,7 +15,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
         }
     };
     #[cfg(feature = "drills")]
-    crate::drill::run(request.class);
+    crate::drill::run(request.class, arena);
 
     let request = Request {
         seed: request.seed,

@@ -4,7 +4,7 @@
 use core::hint::black_box;
 use core::ptr::write_volatile;
 
-use crate::console;
+use crate::{compare, console};
 
 const PANIC: u16 = 65000;
 const BUS_FAULT: u16 = 65001;
@@ -14,12 +14,13 @@ const FLOOD: u16 = 65004;
 const EXIT_WITHOUT_PICTURE: u16 = 65005;
 const DAMAGED_RECORD: u16 = 65006;
 const LOG_WHILE_LOGGING: u16 = 65007;
+const COMPARE_KERNELS: u16 = 65008;
 
 /// An address that no board has anything at.
 const NOWHERE: *mut u32 = 0xd000_0000 as *mut u32;
 
-/// Fails as `class` says; returns for any other class.
-pub fn run(class: u16) {
+/// Fails as `class` says; returns for any other class. `memory` is nobody's yet.
+pub fn run(class: u16, memory: &mut [u8]) {
     match class {
         PANIC => panic!("drill"),
         // SAFETY: nothing is there, so no memory that Rust knows is written; the CPU faults.
@@ -39,6 +40,7 @@ pub fn run(class: u16) {
             console::exit(fewstep_wire::Status::Done)
         }
         LOG_WHILE_LOGGING => defmt::info!("{}", Nested),
+        COMPARE_KERNELS => compare::run(memory),
         _ => {}
     }
 }

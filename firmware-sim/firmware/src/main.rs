@@ -9,6 +9,8 @@ mod board {
     //! The board's constants, written by the build script.
     include!(concat!(env!("OUT_DIR"), "/board.rs"));
 }
+#[cfg(all(target_os = "none", feature = "drills"))]
+mod compare;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]

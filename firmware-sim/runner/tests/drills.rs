@@ -16,6 +16,7 @@ const FLOOD: u16 = 65004;
 const EXIT_WITHOUT_PICTURE: u16 = 65005;
 const DAMAGED_RECORD: u16 = 65006;
 const LOG_WHILE_LOGGING: u16 = 65007;
+const COMPARE_KERNELS: u16 = 65008;
 
 fn options() -> Options {
     Options { features: vec!["drills".into()], count: false, time_limit: Duration::from_secs(5), ..Options::default() }
@@ -94,6 +95,21 @@ fn no_image_is_refused() {
     let Some(error) = drill(3) else { return };
     let Error::Refused { status: Status::BadImage, detail } = &error else { panic!("{error}") };
     assert!(detail.starts_with("student image: ParseError"), "{error}");
+}
+
+/// Both CPUs, because their instruction sets and FPUs differ.
+#[test]
+fn every_layer_on_the_board_equals_scalar() {
+    let options = Options { time_limit: Duration::from_secs(240), ..options() };
+    for name in ["an500", "an386"] {
+        let Some(simulator) = simulator(name, &options) else { return };
+        let mut lines = String::new();
+        let request = Request { class: COMPARE_KERNELS, ..Request::on(name) };
+        let error = simulator.run(&request, &mut |event| lines += &format!("{event}\n")).unwrap_err();
+        // It goes on to the image, which is not there.
+        assert!(matches!(error, Error::Refused { status: Status::BadImage, .. }), "{error}\n{lines}");
+        assert!(lines.contains("1600 layers of arm-dsp equal scalar"), "{lines}");
+    }
 }
 
 /// A vector table (stack pointer, reset) and `b .`: no firmware of ours.

@@ -6,7 +6,7 @@ use crate::ops;
 pub(super) static KERNELS: Kernels = Kernels {
     name: "scalar",
     quantize: ops::quantize,
-    conv: ops::conv,
+    conv: |p, input, out, _| ops::conv(p, input, out),
     norm_act: ops::norm_act,
     avg_pool2: ops::avg_pool2,
     upsample_add: ops::upsample_add,

@@ -34,13 +34,7 @@ pub(in crate::arch) fn fits(p: &Conv<'_>, input: &ConvIn<'_>) -> bool {
 
 /// See [`ops::conv`](crate::ops::conv()). `panel` has [`SMALL_PANEL`] or [`LARGE_PANEL`] elements.
 #[inline(always)]
-pub(in crate::arch) fn conv<S: Simd>(
-    s: S,
-    p: &Conv<'_>,
-    input: ConvIn<'_>,
-    mut out: ConvOut<'_>,
-    panel: &mut [i32],
-) {
+pub(in crate::arch) fn conv<S: Simd>(s: S, p: &Conv<'_>, input: ConvIn<'_>, mut out: ConvOut<'_>, panel: &mut [i32]) {
     // Without neighbours, rows need not be kept apart.
     let p = if p.kernel == 1 { &Conv { height: 1, width: p.height * p.width, ..*p } } else { p };
     match input {
@@ -149,14 +143,7 @@ impl Source for Wide {
 
 /// All output channels.
 #[inline(always)]
-fn layer<S: Simd, Q: Source>(
-    s: S,
-    p: &Conv<'_>,
-    source: Q,
-    input: &[Q::Q],
-    out: &mut ConvOut<'_>,
-    panel: &mut [i32],
-) {
+fn layer<S: Simd, Q: Source>(s: S, p: &Conv<'_>, source: Q, input: &[Q::Q], out: &mut ConvOut<'_>, panel: &mut [i32]) {
     let mut first = 0;
     while first < p.cout {
         if p.cout - first > S::LANES {
@@ -271,7 +258,9 @@ fn outputs<S: Simd, Q: Source, const NV: usize>(
                     let row = (y + ky - pad) * w;
                     for (cell, at) in patch[ky * ROW..][..cells + 2 * pad].iter_mut().zip(x..) {
                         match at.checked_sub(pad).filter(|&at| at < w) {
-                            Some(at) => source.fill(s, cell, &input[(row + at) * cin + round.start..][..round.channels]),
+                            Some(at) => {
+                                source.fill(s, cell, &input[(row + at) * cin + round.start..][..round.channels])
+                            }
                             None => *cell = outside,
                         }
                     }
@@ -283,7 +272,8 @@ fn outputs<S: Simd, Q: Source, const NV: usize>(
                         *offset = sum.wrapping_mul(source.excess()).wrapping_neg();
                     }
                 }
-                let taps = Taps { patch: &patch, row_cells: ROW, kernel: k, ky0, ky1, groups: round.groups, panel: packed };
+                let taps =
+                    Taps { patch: &patch, row_cells: ROW, kernel: k, ky0, ky1, groups: round.groups, panel: packed };
                 tile::<S, Q::Products, NV>(s, cells, taps, &offset, i > 0, &mut sums);
             }
             finish.store(s, &sums, cells, (y * w + x) * p.cout, out);

@@ -74,11 +74,7 @@ pub(super) struct Rows<'a> {
 
 /// Writes panel [ceil(count / GROUP)][NV * LANES rows] of GROUP weights each, zeros at the tails.
 #[inline(always)]
-pub(super) fn pack<S: Simd, P: Products, const NV: usize>(
-    s: S,
-    rows: Rows<'_>,
-    panel: &mut [i32],
-) {
+pub(super) fn pack<S: Simd, P: Products, const NV: usize>(s: S, rows: Rows<'_>, panel: &mut [i32]) {
     let groups = rows.count.div_ceil(P::GROUP);
     for v in 0..NV {
         let first = v * S::LANES;

@@ -269,9 +269,4 @@ impl Simd for Avx512Vnni {
     }
 }
 
-backend!(
-    "avx512-vnni",
-    "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
-    Avx512Vnni,
-    Isa::Avx512Vnni
-);
+backend!("avx512-vnni", "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", Avx512Vnni, Isa::Avx512Vnni);

@@ -50,7 +50,7 @@ macro_rules! backend {
             has(Isa::$isa).then_some(Backend { kernels: &KERNELS })
         }
 
-        fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
+        fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, _scratch: &mut [u8]) {
             if !generic::conv::fits(p, &input) {
                 ops::conv(p, input, out);
             } else if generic::conv::small::<Token>(p, &input) {

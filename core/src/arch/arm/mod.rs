@@ -1,0 +1,52 @@
+//! Armv7E-M and Armv8-M Mainline with the DSP extension: Cortex-M4, M7, M33.
+//!
+//! Convolutions are int16 matrix products by SMLAD ([`gemm`]). 3x3 layers with enough scratch run as the exact integer
+//! Winograd convolution ([`winograd`]), everything else from panels of columns ([`direct`]); without scratch for
+//! a panel the sums run over the tensors as they lie ([`bare`]). Which one, [`conv`] decides by sizes alone.
+//!
+//! On other targets this module compiles for tests only, with the instructions written in Rust, so that the algebra is
+//! tested there; the instructions themselves are tested in the emulator.
+
+#![allow(unsafe_code)]
+
+/// The first on Arm, the second elsewhere.
+macro_rules! portable_or {
+    ($arm:block, $model:expr) => {{
+        #[cfg(arm_dsp)]
+        {
+            $arm
+        }
+        #[cfg(not(arm_dsp))]
+        {
+            $model
+        }
+    }};
+}
+
+mod attention;
+mod bare;
+mod conv;
+mod direct;
+mod gemm;
+mod norm_act;
+mod panel;
+mod simd;
+mod store;
+mod winograd;
+
+use super::Kernels;
+use crate::ops;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "arm-dsp",
+    quantize: ops::quantize,
+    conv: conv::conv,
+    norm_act: norm_act::norm_act,
+    avg_pool2: ops::avg_pool2,
+    upsample_add: ops::upsample_add,
+    attention: attention::attention,
+    embed: ops::embed,
+};
+
+#[cfg(test)]
+mod tests;

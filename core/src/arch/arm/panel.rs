@@ -1,0 +1,112 @@
+//! Operands of the matrix product: int16 pairs from int8 tensors as they lie. Every four consecutive numbers
+//! (0, 1, 2, 3) of a sum become the two pairs (0, 2) and (1, 3), which is what SXTB16 yields: the order within a sum
+//! is free, as long as both operands have the same.
+
+use super::simd::{highs, lows, sub16, sxtb16, sxtb16_odd};
+use crate::ops::ConvIn;
+
+/// Output channels of a weight panel.
+pub const CHANNELS: usize = 4;
+
+/// Four bytes as a word.
+///
+/// # Safety
+/// `at + 4` is within `bytes`.
+#[inline(always)]
+pub unsafe fn word(bytes: &[i8], at: usize) -> u32 {
+    debug_assert!(at + 4 <= bytes.len());
+    // SAFETY: the caller says so; the read has no alignment.
+    u32::from_le(unsafe { bytes.as_ptr().add(at).cast::<u32>().read_unaligned() })
+}
+
+/// Up to four bytes as a word, zeros behind them.
+fn short_word(bytes: &[i8]) -> u32 {
+    bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte as u8))
+}
+
+/// Numbers `from..to` (from a multiple of four) of channels `first..first + 4` of `weights` [channel][sum], as a panel
+/// [pairs][4]; zeros where there is no such channel, and after the last number.
+pub fn weights(weights: &[i8], sum: usize, first: usize, from: usize, to: usize, panel: &mut [u32]) {
+    let rows = weights.chunks_exact(sum).skip(first);
+    for (lane, row) in (0..CHANNELS).zip(rows.map(Some).chain([None; CHANNELS])) {
+        let row = row.map_or(&[][..], |row| &row[from..to]);
+        let mut fill = panel.chunks_exact_mut(2 * CHANNELS);
+        let whole = row.len() / 4 * 4;
+        for (at, pairs) in (0..whole).step_by(4).zip(&mut fill) {
+            // SAFETY: `whole` is a multiple of four within the row.
+            let word = unsafe { word(row, at) };
+            pairs[lane] = sxtb16(word);
+            pairs[CHANNELS + lane] = sxtb16_odd(word);
+        }
+        for (bytes, pairs) in row[whole..].chunks(4).chain(core::iter::repeat(&[][..])).zip(fill) {
+            let word = short_word(bytes);
+            pairs[lane] = sxtb16(word);
+            pairs[CHANNELS + lane] = sxtb16_odd(word);
+        }
+    }
+}
+
+/// The numbers `from..from + run` of the input, minus the zero point, as numbers `at..` of one of the two columns of a
+/// panel [pairs][2]. All three are multiples of four.
+pub fn column(input: &ConvIn<'_>, zero: u32, from: usize, run: usize, panel: &mut [u32], lane: usize) {
+    let fill = panel.chunks_exact_mut(4);
+    match input {
+        ConvIn::I8(input) => {
+            let input = &input[from..from + run];
+            for (at, pairs) in (0..run).step_by(4).zip(fill) {
+                // SAFETY: `run` is a multiple of four and the length of the input's part.
+                let word = unsafe { word(input, at) };
+                pairs[lane] = sub16(sxtb16(word), zero);
+                pairs[2 + lane] = sub16(sxtb16_odd(word), zero);
+            }
+        }
+        ConvIn::I16(input) => {
+            for (four, pairs) in input[from..from + run].chunks_exact(4).zip(fill) {
+                let two = |i: usize| u32::from(four[i] as u16) | u32::from(four[i + 1] as u16) << 16;
+                pairs[lane] = lows(two(0), two(2));
+                pairs[2 + lane] = highs(two(0), two(2));
+            }
+        }
+    }
+}
+
+/// One number of a column, anywhere in it.
+pub fn number(value: i32, at: usize, panel: &mut [u32], lane: usize) {
+    let word = &mut panel[(at / 4 * 2 + at % 2) * 2 + lane];
+    let shift = at % 4 / 2 * 16;
+    *word = *word & !(0xffff << shift) | (value as u32 & 0xffff) << shift;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of a lane of a panel, in order.
+    fn numbers(panel: &[u32], lanes: usize, lane: usize) -> Vec<i16> {
+        let pairs: Vec<u32> = panel.chunks_exact(lanes).map(|pair| pair[lane]).collect();
+        let order = |p: &[u32]| [p[0] as i16, p[1] as i16, (p[0] >> 16) as i16, (p[1] >> 16) as i16];
+        pairs.chunks_exact(2).flat_map(order).collect()
+    }
+
+    #[test]
+    fn panels_hold_the_numbers_in_order() {
+        let tensor: Vec<i8> = (0..66i32).map(|i| (i * 3 - 100) as i8).collect();
+        let mut panel = [9u32; 24];
+        weights(&tensor, 11, 4, 0, 11, &mut panel);
+        for lane in 0..4 {
+            let row: Vec<i16> = match lane {
+                0 | 1 => tensor[(4 + lane) * 11..][..11].iter().map(|&w| w.into()).chain([0]).collect(),
+                _ => vec![0; 12],
+            };
+            assert_eq!(numbers(&panel, 4, lane), row);
+        }
+        let mut panel = [0u32; 12];
+        column(&ConvIn::I8(&tensor), super::super::simd::pair(-128, -128), 3, 8, &mut panel, 1);
+        number(-5, 10, &mut panel, 1);
+        let want: Vec<i16> = tensor[3..11].iter().map(|&q| i16::from(q) + 128).chain([0, 0, -5, 0]).collect();
+        assert_eq!((numbers(&panel, 2, 1), numbers(&panel, 2, 0)), (want, vec![0; 12]));
+        let wide: Vec<i16> = (0..12).map(|i| (i * 4001 - 20000) as i16).collect();
+        column(&ConvIn::I16(&wide), 0, 0, 12, &mut panel, 0);
+        assert_eq!(numbers(&panel, 2, 0), wide);
+    }
+}
