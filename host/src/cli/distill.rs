@@ -1,10 +1,9 @@
 //! `fewstep distill`: a guided teacher becomes students of few steps.
 
-use super::common::{DeviceArg, RunOptions, use_threads};
-use super::train_teacher::{MAX_IMAGES, reshape};
+use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
 use crate::distill::{Plan, distill};
-use crate::nn::{Checkpoint, Kind, Precision};
+use crate::nn::{Checkpoint, Kind};
 use crate::train::RunDir;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
@@ -17,18 +16,6 @@ pub struct Args {
     #[arg(long)]
     #[serde(skip)]
     teacher: PathBuf,
-    /// Data set: IDX folder, folder of PNG folders, or .npz
-    #[arg(long)]
-    #[serde(skip)]
-    data: PathBuf,
-    /// Run folder to make
-    #[arg(long)]
-    #[serde(skip)]
-    out: PathBuf,
-    /// Go on with the run in --out
-    #[arg(long)]
-    #[serde(skip)]
-    resume: bool,
     /// Students to keep: step counts, powers of two
     #[arg(long, value_delimiter = ',', default_value = "8,4,2,1")]
     steps: Vec<usize>,
@@ -44,48 +31,28 @@ pub struct Args {
     /// How many times as many pictures the rounds to 4 steps and fewer get
     #[arg(long, default_value_t = 2)]
     last_factor: u64,
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    #[arg(long, value_enum, default_value = "cpu")]
-    device: DeviceArg,
-    #[arg(long, default_value_t = 128)]
-    batch: usize,
     /// Largest learning rate
     #[arg(long, default_value_t = 5e-4)]
     lr: f64,
-    /// Channels of the student's first level (the teacher's if not given)
-    #[arg(long)]
-    width: Option<usize>,
-    /// The student's residual blocks: before going down, at the lowest level, after coming up
-    #[arg(long, value_delimiter = ',', value_name = "E,M,D")]
-    blocks: Option<Vec<usize>>,
-    /// The student's attention heads, 0 for none
-    #[arg(long)]
-    heads: Option<usize>,
-    /// Matrix arithmetic on the CPU
-    #[arg(long, value_enum, default_value = "auto")]
-    precision: Precision,
-    /// Worker threads, 0 for one a core
-    #[arg(long, default_value_t = 0)]
-    #[serde(skip)]
-    threads: usize,
+    #[command(flatten)]
+    #[serde(flatten)]
+    training: TrainingArgs,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    ensure!(args.batch >= 1 && args.batch <= 65536, "--batch {}: give a number from 1 to 65536", args.batch);
+    let t = &args.training;
     for (name, n) in [("--images", args.images), ("--guided-images", args.guided_images)] {
         ensure!((1..=MAX_IMAGES).contains(&n), "{name} {n}: give a number from 1 to {MAX_IMAGES}");
     }
     ensure!(args.lr > 0.0 && args.lr < 1.0, "--lr {}: give a rate between 0 and 1", args.lr);
     ensure!((1..=100).contains(&args.last_factor), "--last-factor {}: give a number from 1 to 100", args.last_factor);
-    use_threads(args.threads)?;
-    let device = args.device.open(args.precision)?;
+    let device = t.open()?;
     let teacher = Checkpoint::open(&args.teacher, &device)?;
     if teacher.kind != Kind::Teacher {
         bail!("{} is a {}; --teacher takes what train-teacher wrote", args.teacher.display(), teacher.kind.describe());
     }
     let mut arch = teacher.net.arch.clone();
-    reshape(&mut arch, args.width, args.blocks.as_deref(), args.heads)?;
+    t.reshape(&mut arch)?;
     let plan = Plan {
         arch,
         keep: args.steps.clone(),
@@ -93,12 +60,12 @@ pub fn run(args: Args) -> Result<()> {
         guided_pictures: args.guided_images,
         round_pictures: args.images,
         last_factor: args.last_factor,
-        batch: args.batch,
+        batch: t.batch,
         lr: args.lr,
-        seed: args.seed,
+        seed: t.seed,
     };
     plan.rounds()?;
-    let data = data::open(&args.data, Split::Train)?;
+    let data = data::open(&t.data, Split::Train)?;
     let (a, d) = (&teacher.net.arch, &data);
     ensure!(
         (a.height, a.width, a.channels, a.classes) == (d.height, d.width, d.channels, d.classes()),
@@ -107,13 +74,13 @@ pub fn run(args: Args) -> Result<()> {
         a.width,
         a.channels,
         a.classes,
-        args.data.display(),
+        t.data.display(),
         d.height,
         d.width,
         d.channels,
         d.classes()
     );
-    let run = RunDir::open(&args.out, &RunOptions::new(&args, &device, &data, Some(&args.teacher))?, args.resume)?;
+    let run = RunDir::open(&t.out, &RunOptions::new(&args, &device, &data, Some(&args.teacher))?, t.resume)?;
     for student in distill(&teacher, &data, &device, &run, &plan)? {
         println!("{}", student.display());
     }

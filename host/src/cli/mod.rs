@@ -10,6 +10,7 @@ mod inspect;
 mod sample;
 mod simulate;
 mod train_teacher;
+mod training;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
