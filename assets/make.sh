@@ -18,5 +18,7 @@ for run in teacher students; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done
-"$fewstep" export "$runs/students/student-4.safetensors" --steps 4 --out assets/fashion-mnist-student-4.fsw
+for steps in 4 2 1; do
+  "$fewstep" export "$runs/students/student-$steps.safetensors" --steps "$steps" --out "assets/fashion-mnist-student-$steps.fsw"
+done
 "$fewstep" compare assets/fashion-mnist-student-4.fsw assets/fashion-mnist-student-4.safetensors

@@ -85,6 +85,10 @@ pub fn save_grid(path: &std::path::Path, drawn: &Drawn, classes: &[u16], names: 
     grid.write_png(path)
 }
 
+fn steps(n: usize) -> String {
+    format!("{n} step{}", if n == 1 { "" } else { "s" })
+}
+
 pub fn run(args: Args) -> Result<()> {
     let count = args.count.unwrap_or(1);
     ensure!((1..=MAX_COUNT).contains(&count), "--count {count}: give a number from 1 to {MAX_COUNT}");
@@ -117,7 +121,7 @@ pub fn run(args: Args) -> Result<()> {
     })?;
     drop(progress);
     if let Some(path) = &out {
-        let title = format!("{} steps, w = {}, seed {}", drawn.steps, args.guidance, args.seed);
+        let title = format!("{}, w = {}, seed {}", steps(drawn.steps), args.guidance, args.seed);
         save_grid(path, &drawn, &classes, &source.class_names()?, &title)?;
     }
     let (h, w, c) = drawn.shape;
@@ -141,9 +145,9 @@ pub fn run(args: Args) -> Result<()> {
         );
     } else {
         println!(
-            "{} pictures of {} steps in {:.3} s ({:.2} ms each, {}){}",
+            "{} pictures of {} in {:.3} s ({:.2} ms each, {}){}",
             classes.len(),
-            drawn.steps,
+            steps(drawn.steps),
             drawn.seconds,
             each * 1e3,
             drawn.backend,
