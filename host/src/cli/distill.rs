@@ -20,12 +20,12 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "8,4,2,1")]
     steps: Vec<usize>,
     /// Steps of the first student; rounds halve from there
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 16)]
     first: usize,
     /// Pictures for stage 1
     #[arg(long, default_value_t = 400_000)]
     guided_images: u64,
-    /// Pictures for each round
+    /// Pictures for each round of more than 4 steps, rounded up to whole batches
     #[arg(long, default_value_t = 200_000)]
     images: u64,
     /// How many times as many pictures the rounds to 4 steps and fewer get

@@ -44,6 +44,7 @@ fn describe_image(image: &StudentImage) -> Result<Value> {
         "guidance": [info.w_min, info.w_max],
         "file_bytes": info.file_bytes,
         "arena_bytes": info.arena_bytes,
+        "scratch_bytes": info.scratch_bytes,
         "macs_per_step": info.macs_per_step,
         "operations": model.op_count(),
         "profile": format!("{:?}", info.profile).to_lowercase(),

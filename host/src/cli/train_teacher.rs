@@ -14,7 +14,7 @@ use std::path::Path;
 /// Train a class-conditional teacher with classifier-free guidance
 #[derive(clap::Args, Serialize)]
 pub struct Args {
-    /// Pictures to train on, repeats counted
+    /// Pictures to train on, repeats counted, rounded up to whole batches
     #[arg(long, default_value_t = 2_000_000)]
     images: u64,
     /// Largest learning rate

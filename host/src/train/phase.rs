@@ -160,7 +160,7 @@ impl Phase<'_> {
                 }
             }
         }
-        progress.finish(&format!("{seconds:.0} s"));
+        progress.finish(&format!("{seconds:.0} s of training in all"));
         let trained = if self.optimizer.ema > 0.0 { optimizer.ema() } else { net.params.tensors().clone() };
         Ok(UNet { arch: net.arch, params: Params::frozen(trained) })
     }
@@ -191,6 +191,7 @@ impl Phase<'_> {
                 }
                 optimizer.load(&tensors, saved.step)?;
                 from = (saved.step, saved.seconds);
+                eprintln!("{}: going on after {} pictures", self.name, saved.step * self.schedule.batch as u64);
             }
         }
         self.run.rewind_log(self.name, from.0 * self.schedule.batch as u64)?;
