@@ -363,6 +363,7 @@ fn refusals_say_what_where_and_what_to_do_and_touch_nothing() {
         ("sample @image --out @folder --npz @new.npz".into(), vec!["folder", "name a file"]),
         ("export @student --steps 4 --out @no/such/new.fsw".into(), vec!["no/such", "create it first"]),
         ("export @student --steps 4 --out @folder".into(), vec!["folder", "name a file"]),
+        ("sample @image --out @new.npz".into(), vec!["new.npz", "name it .png", "--npz"]),
         (format!("simulate @image {board} --out @no/such/a.png --npz @new.npz"), vec!["no/such", "create it first"]),
         // Simulations that cannot be.
         (format!("simulate @image --board an500 --class 9 {both}"), vec!["class 9", "0 to 2"]),

@@ -102,12 +102,12 @@ pub fn run(args: Args) -> Result<()> {
         "--count {}: a grid shows at most {MAX_GRID} pictures; write them with --npz",
         classes.len()
     );
+    for path in [&out, &args.npz].into_iter().flatten() {
+        files::check_output(path)?;
+    }
     if let Some(path) = &out {
         let png = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
         ensure!(png, "--out {}: the grid is a PNG picture; name it .png, or give --npz for arrays", path.display());
-    }
-    for path in [&out, &args.npz].into_iter().flatten() {
-        files::check_output(path)?;
     }
     let job = Job {
         seed: args.seed,
