@@ -3,6 +3,7 @@
 use super::common::use_threads;
 use crate::data::Dataset;
 use crate::files;
+use crate::nn::kernels::GROUP;
 use crate::nn::{Arch, Engine, MAX_CHECKPOINT_BYTES, Precision};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::Device;
@@ -95,7 +96,7 @@ impl TrainingArgs {
             ensure!((1..=4096).contains(&width), "--width {width}: give a number from 1 to 4096");
             let base = arch.widths[0];
             for w in &mut arch.widths {
-                *w = (*w * width / base).next_multiple_of(8);
+                *w = (*w * width / base).next_multiple_of(GROUP);
             }
         }
         if let Some(blocks) = &self.blocks {

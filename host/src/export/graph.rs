@@ -6,13 +6,9 @@
 //! `attn.proj`, `up.L`, `up.L.add`, `norm_out`, `conv_out`. The quantized state is `z`. An operation that adds to the
 //! residual stream (`*.conv2`, `attn.proj`, `up.L.add`) names the stream after the addition.
 
+pub use crate::nn::kernels::{GROUP, GROUPNORM_EPS};
 use crate::nn::{Arch, Stage};
 use fewstep_core::format::Element;
-
-/// Channels that share mean and variance.
-pub const GROUP: usize = 8;
-/// Added to the variance, in real units.
-pub const GROUPNORM_EPS: f64 = 1e-5;
 
 /// What an operation reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

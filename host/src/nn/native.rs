@@ -1,7 +1,7 @@
 //! The operations of [`super::ops`] as compositions of candle's own ops: what runs on a GPU, and the oracle that
 //! the kernels' values and gradients are tested against.
 
-use super::kernels::GROUP;
+use super::kernels::{GROUP, GROUPNORM_EPS};
 use candle_core::{Result, Tensor};
 
 /// See [`super::ops::conv`].
@@ -19,7 +19,7 @@ pub fn norm_act(x: &Tensor, scale: &Tensor, shift: &Tensor, silu: bool) -> Resul
     let grouped = x.reshape((n, h * w, c / GROUP, GROUP))?;
     let centred = grouped.broadcast_sub(&grouped.mean_keepdim((1, 3))?)?;
     let var = centred.sqr()?.mean_keepdim((1, 3))?;
-    let normal = centred.broadcast_div(&(var + 1e-5)?.sqrt()?)?.reshape((n, h, w, c))?;
+    let normal = centred.broadcast_div(&(var + GROUPNORM_EPS)?.sqrt()?)?.reshape((n, h, w, c))?;
     let u = normal.broadcast_mul(&scale.reshape((n, 1, 1, c))?)?.broadcast_add(&shift.reshape((n, 1, 1, c))?)?;
     if silu { sigmoid(&u)?.mul(&u) } else { Ok(u) }
 }

@@ -5,6 +5,7 @@
 //! concatenated, so a device keeps one stream a level. The embedding of (angle, class, w) scales and shifts the
 //! second normalization of every block.
 
+use super::kernels::GROUP;
 use super::ops;
 use super::params::{Init, Params};
 use crate::data::{MAX_CLASSES, MAX_SIDE};
@@ -118,7 +119,7 @@ impl Arch {
                 self.patch
             ));
         }
-        if let Some(w) = self.widths.iter().find(|w| **w == 0 || !w.is_multiple_of(8)) {
+        if let Some(w) = self.widths.iter().find(|w| **w == 0 || !w.is_multiple_of(GROUP)) {
             return Err(format!("width {w} is not a positive multiple of 8"));
         }
         let low = self.widths[levels - 1];

@@ -17,3 +17,5 @@ pub use norm_act::{NormAct, NormScratch};
 
 /// Channels in one GroupNorm group.
 pub const GROUP: usize = 8;
+/// Added to a group's variance.
+pub const GROUPNORM_EPS: f64 = 1e-5;

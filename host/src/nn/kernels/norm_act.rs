@@ -3,10 +3,10 @@
 //! Wu & He, *Group Normalization* (2018), with groups of [`GROUP`] consecutive channels:
 //! `u = (x - mean) / sqrt(var + eps) * scale + shift`, `y = u * sigmoid(u)` or `y = u`.
 
-use super::GROUP;
 use super::wide::wide;
+use super::{GROUP, GROUPNORM_EPS};
 
-const EPS: f32 = 1e-5;
+const EPS: f32 = GROUPNORM_EPS as f32;
 
 /// Shape and kind of one fused normalization: `positions` = H*W of `channels` values, channels last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
