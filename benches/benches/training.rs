@@ -7,19 +7,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fewstep::nn::Engine;
 use fewstep::nn::kernels::{ConvShape, NormAct, NormScratch, Scratch};
-use fewstep::nn::{Engine, Precision};
 use fewstep_benches::Numbers;
-
-/// The portable engine, and the fastest one where that is another.
-fn engines() -> Vec<Engine> {
-    let fastest = Engine::select(Precision::Auto).expect("every CPU has an engine");
-    let mut engines = vec![Engine::Portable];
-    if fastest != Engine::Portable {
-        engines.push(fastest);
-    }
-    engines
-}
 
 fn conv(c: &mut Criterion) {
     for (name, shape) in [
@@ -35,7 +25,7 @@ fn conv(c: &mut Criterion) {
         let mut scratch = Scratch::default();
         let mut group = c.benchmark_group("training conv");
         group.throughput(Throughput::Elements((shape.h * shape.w * shape.weights_len()) as u64));
-        for engine in engines() {
+        for engine in Engine::available() {
             let packed = shape.pack(engine, &weights);
             group.bench_function(BenchmarkId::new(format!("forward {name}"), engine.name()), |b| {
                 b.iter(|| {

@@ -107,8 +107,8 @@ fn distil_small(
     arch.middle = arch.middle.div_ceil(2);
     arch.decoder.fill(2);
     arch.check().map_err(anyhow::Error::msg)?;
-    // f32 matrix products are several times slower than bf16 tiles: fewer pictures, the same few minutes.
-    let budget = if engine == Engine::Amx { 3 } else { 1 };
+    // f32 matrix products are several times slower than bf16: fewer pictures, the same few minutes.
+    let budget = if engine.is_bf16() { 3 } else { 1 };
     let plan = Plan {
         arch,
         keep: vec![4],

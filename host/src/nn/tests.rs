@@ -43,7 +43,7 @@ fn compare(
 
 /// bf16 keeps 8 bits: single products are off by 1/256, sums over hundreds of them by a few percent of their size.
 fn tolerance() -> f32 {
-    if Engine::current() == Engine::Amx { 0.06 } else { 1e-4 }
+    if Engine::current().is_bf16() { 0.06 } else { 1e-4 }
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn residual_block_and_its_gradients_match_candle() {
             &vars,
             |a| ops::res_block(a[0], [a[1], a[2], a[3], a[4]], [a[5], a[6], a[7], a[8]]),
             |a| native::res_block(a[0], [a[1], a[2], a[3], a[4]], [a[5], a[6], a[7], a[8]]),
-            if Engine::current() == Engine::Amx { 0.15 } else { 5e-4 },
+            if Engine::current().is_bf16() { 0.15 } else { 5e-4 },
         );
     }
 }
@@ -111,17 +111,19 @@ fn pooling_and_doubling_and_their_gradients_match_candle() {
     compare(&x, |a| ops::upsample2(a[0]), |a| native::upsample2(a[0]), 1e-5);
 }
 
-/// Both engines against sums in f64, at sizes around the tiles' edges.
+/// Every engine against sums in f64, at sizes around the tiles' edges.
 #[test]
 fn engines_match_sums_in_double_precision() {
-    let mut engines = vec![(Engine::Portable, 1e-5)];
-    if Engine::current() == Engine::Amx {
-        engines.push((Engine::Amx, 0.03));
-    }
-    for (engine, tolerance) in engines {
-        for (h, w, cin, cout, kernel) in
-            [(14, 14, 32, 32, 3), (7, 7, 33, 31, 3), (3, 17, 1, 65, 3), (4, 4, 96, 16, 1), (1, 31, 8, 8, 3)]
-        {
+    for engine in Engine::available() {
+        let tolerance = if engine.is_bf16() { 0.03 } else { 1e-5 };
+        for (h, w, cin, cout, kernel) in [
+            (14, 14, 32, 32, 3),
+            (7, 7, 33, 31, 3),
+            (3, 17, 1, 65, 3),
+            (4, 4, 96, 16, 1),
+            (1, 31, 8, 8, 3),
+            (5, 16, 48, 96, 3),
+        ] {
             let s = ConvShape { h, w, cin, cout, kernel };
             let value = |seed, n: usize| {
                 let mut v = vec![0.0; n];

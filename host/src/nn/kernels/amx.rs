@@ -8,9 +8,10 @@
 //!
 //! Both run the same 32x32 block: two by two tiles of 16x16 f32, 32 bf16 products deep a step.
 
+use super::bf16::{self, Line, Lines, to_bf16, to_pairs, to_planes};
 use super::conv::ConvShape;
 use std::arch::asm;
-use std::arch::x86_64::*;
+use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
 const TILE: usize = 16;
@@ -23,41 +24,13 @@ pub fn available() -> bool {
     *AVAILABLE.get_or_init(|| {
         let leaf = __cpuid_count(7, 0);
         let amx = leaf.edx & (1 << 22) != 0 && leaf.edx & (1 << 24) != 0;
-        let avx512 = is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bf16");
         // Linux grants the 8 KB of tile state on request, once for the whole process.
         const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
         const XFEATURE_XTILEDATA: libc::c_long = 18;
-        amx && avx512
+        amx && bf16::available()
             // SAFETY: this call only asks for a permission; it touches no memory.
             && unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) } == 0
     })
-}
-
-/// One cache line, so that tile rows start on one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-// SAFETY: plain bytes.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: plain bytes without padding (64 bytes, alignment 64).
-unsafe impl bytemuck::Pod for Line {}
-
-/// A zeroed buffer that starts on a cache line.
-#[derive(Default)]
-struct Lines(Vec<Line>);
-
-impl Lines {
-    fn zeroed<T: bytemuck::Pod>(&mut self, len: usize) -> &mut [T] {
-        self.0.clear();
-        self.0.resize((len * size_of::<T>()).div_ceil(64), bytemuck::Zeroable::zeroed());
-        &mut bytemuck::cast_slice_mut(&mut self.0)[..len]
-    }
-    fn get<T: bytemuck::Pod>(&self) -> &[T] {
-        bytemuck::cast_slice(&self.0)
-    }
 }
 
 /// Working memory of a thread.
@@ -184,24 +157,6 @@ unsafe fn block(t: &Block, steps: &[usize]) {
     }
 }
 
-/// Rounds f32 to bf16, nearest even.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn to_bf16(src: &[f32], dst: &mut [u16]) {
-    assert_eq!(src.len(), dst.len());
-    let mut i = 0;
-    while i < src.len() {
-        let left = (src.len() - i).min(16);
-        let mask = (0xffff_u32 >> (16 - left)) as u16;
-        // SAFETY: the mask keeps the load and the store inside the slices.
-        unsafe {
-            let v = _mm512_maskz_loadu_ps(mask, src.as_ptr().add(i));
-            let h: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
-            _mm256_mask_storeu_epi16(dst.as_mut_ptr().add(i).cast(), mask, h);
-        }
-        i += 16;
-    }
-}
-
 /// The picture on its padded grid as bf16 [inputs][channels], borders and padding channels zero.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn load(g: &Grid, h: usize, w: usize, c: usize, cp: usize, x: &[f32], buffer: &mut Lines) {
@@ -215,79 +170,6 @@ fn load(g: &Grid, h: usize, w: usize, c: usize, cp: usize, x: &[f32], buffer: &m
             for (i, pixel) in row.chunks_exact(c).enumerate() {
                 to_bf16(pixel, &mut grid[(at + i) * cp..(at + i) * cp + c]);
             }
-        }
-    }
-}
-
-/// Two rows of 16 bf16 as 16 pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn pair(low: &[u16], high: &[u16]) -> __m512i {
-    let (low, high) = (&low[..16], &high[..16]);
-    // SAFETY: both slices hold 16 values.
-    unsafe {
-        let l = _mm512_cvtepu16_epi32(_mm256_loadu_si256(low.as_ptr().cast()));
-        let h = _mm512_cvtepu16_epi32(_mm256_loadu_si256(high.as_ptr().cast()));
-        _mm512_or_si512(l, _mm512_slli_epi32::<16>(h))
-    }
-}
-
-/// Transposes 16 x 16 32-bit values.
-#[target_feature(enable = "avx512f")]
-fn transpose(r: [__m512i; 16]) -> [__m512i; 16] {
-    let mut t = r;
-    for i in 0..8 {
-        t[2 * i] = _mm512_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
-    }
-    let mut u = t;
-    for i in (0..16).step_by(4) {
-        u[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        u[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        u[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        u[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    // u[4*i + k] holds, in 128-bit lane L, column 4*L + k of rows 4*i .. 4*i + 3.
-    let mut out = u;
-    for k in 0..4 {
-        let a = _mm512_shuffle_i32x4::<0x88>(u[k], u[4 + k]);
-        let b = _mm512_shuffle_i32x4::<0x88>(u[8 + k], u[12 + k]);
-        let c = _mm512_shuffle_i32x4::<0xdd>(u[k], u[4 + k]);
-        let d = _mm512_shuffle_i32x4::<0xdd>(u[8 + k], u[12 + k]);
-        out[k] = _mm512_shuffle_i32x4::<0x88>(a, b);
-        out[4 + k] = _mm512_shuffle_i32x4::<0x88>(c, d);
-        out[8 + k] = _mm512_shuffle_i32x4::<0xdd>(a, b);
-        out[12 + k] = _mm512_shuffle_i32x4::<0xdd>(c, d);
-    }
-    out
-}
-
-/// [rows][c] bf16 to [c][rows]; both multiples of 32.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn to_planes(grid: &[u16], rows: usize, c: usize, planes: &mut [u32]) {
-    for p in (0..rows).step_by(BLOCK) {
-        for i in (0..c).step_by(TILE) {
-            let mut pairs = [_mm512_setzero_si512(); 16];
-            for (j, v) in pairs.iter_mut().enumerate() {
-                let at = (p + 2 * j) * c + i;
-                *v = pair(&grid[at..], &grid[at + c..]);
-            }
-            for (k, v) in transpose(pairs).into_iter().enumerate() {
-                let to = &mut planes[((i + k) * rows + p) / 2..][..16];
-                // SAFETY: `to` holds 16 values.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
-            }
-        }
-    }
-}
-
-/// [positions][c] bf16 to [positions / 2][c] pairs.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn to_pairs(grid: &[u16], c: usize, pairs: &mut [u32]) {
-    for (rows, out) in grid.chunks_exact(2 * c).zip(pairs.chunks_exact_mut(c)) {
-        for (i, to) in out.chunks_exact_mut(TILE).enumerate() {
-            let v = pair(&rows[i * TILE..], &rows[c + i * TILE..]);
-            // SAFETY: `to` holds 16 values.
-            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), v) };
         }
     }
 }

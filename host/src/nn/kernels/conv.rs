@@ -1,10 +1,10 @@
-//! Same-padded stride-1 convolution of one picture: shapes, packed weights and the two engines behind one face.
+//! Same-padded stride-1 convolution of one picture: shapes, packed weights and the engines behind one face.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-use super::amx;
 use super::portable;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::{amx, avx512, bf16};
 
 /// A convolution of `h` x `w` positions, `cin` to `cout` channels, `kernel` 1 or 3, stride 1, padding `kernel / 2`.
 ///
@@ -23,6 +23,8 @@ pub struct ConvShape {
 pub enum Engine {
     /// f32 through `matrixmultiply`; every CPU.
     Portable,
+    /// bf16 operands, f32 accumulators, AVX-512 dot products.
+    Avx512,
     /// bf16 operands, f32 accumulators, AMX tiles.
     Amx,
 }
@@ -31,40 +33,45 @@ pub enum Engine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// bf16 where the CPU has AMX, else f32
+    /// bf16 where the CPU multiplies it, else f32
     Auto,
     /// f32 on every CPU
     F32,
-    /// bf16 matrix operands (needs AMX)
+    /// bf16 matrix operands (needs AVX-512 BF16 or AMX)
     Bf16,
 }
 
+/// What was selected: 1 + its place in [`Engine::ALL`], 0 for nothing yet.
 static CURRENT: AtomicU8 = AtomicU8::new(0);
 
 impl Engine {
-    /// Sets the engine of the process. Fails when bf16 is asked for on a CPU without AMX.
+    /// Slowest first.
+    const ALL: [Engine; 3] = [Engine::Portable, Engine::Avx512, Engine::Amx];
+
+    /// The engines that this CPU has, slowest first.
+    pub fn available() -> Vec<Engine> {
+        Engine::ALL.into_iter().filter(|e| e.runs_here()).collect()
+    }
+
+    fn fastest() -> Engine {
+        Engine::ALL.into_iter().rfind(|e| e.runs_here()).unwrap_or(Engine::Portable)
+    }
+
+    /// Sets the engine of the process. Fails when bf16 is asked for on a CPU that has no products of it.
     pub fn select(precision: Precision) -> anyhow::Result<Engine> {
-        let engine = match precision {
-            Precision::F32 => Engine::Portable,
-            Precision::Auto if !Engine::has_amx() => Engine::Portable,
-            Precision::Bf16 if !Engine::has_amx() => {
-                anyhow::bail!(
-                    "--precision bf16 needs a CPU with AMX (amx_tile, amx_bf16, avx512_bf16); use --precision f32"
-                )
-            }
-            _ => Engine::Amx,
-        };
-        CURRENT.store(if engine == Engine::Amx { 2 } else { 1 }, Ordering::Relaxed);
+        let engine = if precision == Precision::F32 { Engine::Portable } else { Engine::fastest() };
+        if precision == Precision::Bf16 && !engine.is_bf16() {
+            anyhow::bail!("--precision bf16 needs a CPU with AVX-512 BF16 (avx512_bf16) or AMX; use --precision f32");
+        }
+        CURRENT.store(1 + engine as u8, Ordering::Relaxed);
         Ok(engine)
     }
 
     /// The engine of the process; the fastest one when none was selected.
     pub fn current() -> Engine {
         match CURRENT.load(Ordering::Relaxed) {
-            1 => Engine::Portable,
-            2 => Engine::Amx,
-            _ if Engine::has_amx() => Engine::Amx,
-            _ => Engine::Portable,
+            0 => Engine::fastest(),
+            n => Engine::ALL[usize::from(n) - 1],
         }
     }
 
@@ -72,18 +79,25 @@ impl Engine {
     pub fn name(self) -> &'static str {
         match self {
             Engine::Portable => "f32",
+            Engine::Avx512 => "bf16 (AVX-512)",
             Engine::Amx => "bf16 (AMX)",
         }
     }
 
-    fn has_amx() -> bool {
-        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        {
-            amx::available()
-        }
-        #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-        {
-            false
+    /// Whether matrix operands are rounded to bf16.
+    pub fn is_bf16(self) -> bool {
+        self != Engine::Portable
+    }
+
+    fn runs_here(self) -> bool {
+        match self {
+            Engine::Portable => true,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Avx512 => bf16::available(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Amx => amx::available(),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            _ => false,
         }
     }
 }
@@ -92,12 +106,16 @@ impl Engine {
 pub enum Weights {
     Portable(Vec<f32>),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Avx512(avx512::Packed),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx(amx::Packed),
 }
 
 /// Sums weight gradients over pictures, in the engine's own layout.
 pub enum WeightGradient {
     Portable(Vec<f32>),
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Avx512(avx512::Gradient),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx(amx::Gradient),
 }
@@ -106,6 +124,8 @@ pub enum WeightGradient {
 #[derive(Default)]
 pub struct Scratch {
     columns: Vec<f32>,
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    avx512: avx512::Buffers,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     amx: amx::Buffers,
 }
@@ -153,9 +173,11 @@ impl ConvShape {
         match engine {
             Engine::Portable => Weights::Portable(weights.to_vec()),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Avx512 => Weights::Avx512(avx512::pack(self, weights)),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Amx => Weights::Amx(amx::pack(self, weights)),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-            Engine::Amx => unreachable!("select() refuses AMX here"),
+            _ => unreachable!("select() refuses bf16 here"),
         }
     }
 
@@ -164,6 +186,8 @@ impl ConvShape {
         assert_eq!((x.len(), y.len()), (self.input_len(), self.output_len()));
         match weights {
             Weights::Portable(w) => portable::forward(self, w, x, y, &mut s.columns),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Weights::Avx512(w) => avx512::forward(self, w, x, y, &mut s.avx512),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Weights::Amx(w) => amx::forward(self, w, x, y, &mut s.amx),
         }
@@ -174,9 +198,11 @@ impl ConvShape {
         match engine {
             Engine::Portable => WeightGradient::Portable(vec![0.0; self.weights_len()]),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Avx512 => WeightGradient::Avx512(avx512::Gradient::new(self)),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Amx => WeightGradient::Amx(amx::Gradient::new(self)),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-            Engine::Amx => unreachable!("select() refuses AMX here"),
+            _ => unreachable!("select() refuses bf16 here"),
         }
     }
 
@@ -186,6 +212,8 @@ impl ConvShape {
         match sum {
             WeightGradient::Portable(dw) => portable::add_gradient(self, x, g, dw, &mut s.columns),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            WeightGradient::Avx512(dw) => avx512::add_gradient(self, x, g, dw, &mut s.avx512),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Amx(dw) => amx::add_gradient(self, x, g, dw, &mut s.amx),
         }
     }
@@ -194,6 +222,8 @@ impl ConvShape {
     pub fn finish_gradient(&self, sum: &WeightGradient, dw: &mut [f32]) {
         match sum {
             WeightGradient::Portable(sum) => dw.iter_mut().zip(sum).for_each(|(d, s)| *d += s),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            WeightGradient::Avx512(sum) => sum.finish(self, dw),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Amx(sum) => sum.finish(self, dw),
         }

@@ -1,12 +1,16 @@
 //! Training kernels, one picture at a time and channels last: convolution forward and backward, fused
 //! GroupNorm + affine + SiLU. [`crate::nn::ops`] turns them into candle custom ops that run pictures in parallel.
 //!
-//! Two engines compute the same convolutions: [`Engine::Portable`] in f32 through `matrixmultiply`, and
-//! [`Engine::Amx`] with bf16 operands and f32 accumulators on CPUs with AMX. Everything outside the matrix
-//! products stays f32. A result depends on the engine, never on the number of threads.
+//! Three engines compute the same convolutions: [`Engine::Portable`] in f32 through `matrixmultiply`, and with bf16
+//! operands and f32 accumulators [`Engine::Avx512`] and [`Engine::Amx`]. Everything outside the matrix products stays
+//! f32. A result depends on the engine, never on the number of threads.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod avx512;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod bf16;
 mod conv;
 mod norm_act;
 mod portable;
