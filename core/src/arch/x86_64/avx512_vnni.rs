@@ -32,7 +32,7 @@ fn first64(n: usize) -> u64 {
 }
 
 // SAFETY of every block here: the token proves the instructions; loads and stores touch only elements of the slice,
-// others are masked.
+// others are masked. Whole vectors go without a mask: masked stores of bytes and words are slow on Zen 4 and 5.
 impl Simd for Avx512Vnni {
     type I = __m512i;
     type F = __m512;
@@ -119,43 +119,85 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn widen_i8(self, from: &[i8]) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first16(from.len()), from.as_ptr())) }
+        unsafe {
+            if from.len() >= 16 {
+                _mm512_cvtepi8_epi32(_mm_loadu_si128(from.as_ptr().cast()))
+            } else {
+                _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first16(from.len()), from.as_ptr()))
+            }
+        }
     }
 
     #[inline(always)]
     fn widen_i16(self, from: &[i16]) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(first16(from.len()), from.as_ptr())) }
+        unsafe {
+            if from.len() >= 16 {
+                _mm512_cvtepi16_epi32(_mm256_loadu_si256(from.as_ptr().cast()))
+            } else {
+                _mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(first16(from.len()), from.as_ptr()))
+            }
+        }
     }
 
     #[inline(always)]
     fn narrow_i8(self, x: __m512i, to: &mut [i8]) {
         // SAFETY: see above.
-        unsafe { _mm_mask_storeu_epi8(to.as_mut_ptr(), first16(to.len()), _mm512_cvtsepi32_epi8(x)) }
+        unsafe {
+            if to.len() >= 16 {
+                _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(x))
+            } else {
+                _mm_mask_storeu_epi8(to.as_mut_ptr(), first16(to.len()), _mm512_cvtsepi32_epi8(x))
+            }
+        }
     }
 
     #[inline(always)]
     fn narrow_i16(self, x: __m512i, to: &mut [i16]) {
         // SAFETY: see above.
-        unsafe { _mm256_mask_storeu_epi16(to.as_mut_ptr(), first16(to.len()), _mm512_cvtsepi32_epi16(x)) }
+        unsafe {
+            if to.len() >= 16 {
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtsepi32_epi16(x))
+            } else {
+                _mm256_mask_storeu_epi16(to.as_mut_ptr(), first16(to.len()), _mm512_cvtsepi32_epi16(x))
+            }
+        }
     }
 
     #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_maskz_loadu_epi8(first64(from.len()), from.as_ptr()) }
+        unsafe {
+            if from.len() >= 64 {
+                _mm512_loadu_si512(from.as_ptr().cast())
+            } else {
+                _mm512_maskz_loadu_epi8(first64(from.len()), from.as_ptr())
+            }
+        }
     }
 
     #[inline(always)]
     fn load_pairs(self, from: &[i16]) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_maskz_loadu_epi16(first64(from.len()) as u32, from.as_ptr()) }
+        unsafe {
+            if from.len() >= 32 {
+                _mm512_loadu_si512(from.as_ptr().cast())
+            } else {
+                _mm512_maskz_loadu_epi16(first64(from.len()) as u32, from.as_ptr())
+            }
+        }
     }
 
     #[inline(always)]
     fn load_words(self, from: &[i8]) -> __m512i {
         // SAFETY: see above.
-        unsafe { _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(first64(from.len()) as u32, from.as_ptr())) }
+        unsafe {
+            if from.len() >= 32 {
+                _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.as_ptr().cast()))
+            } else {
+                _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(first64(from.len()) as u32, from.as_ptr()))
+            }
+        }
     }
 
     #[inline(always)]
@@ -199,13 +241,25 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn load_f(self, from: &[f32]) -> __m512 {
         // SAFETY: see above.
-        unsafe { _mm512_maskz_loadu_ps(first16(from.len()), from.as_ptr()) }
+        unsafe {
+            if from.len() >= 16 {
+                _mm512_loadu_ps(from.as_ptr())
+            } else {
+                _mm512_maskz_loadu_ps(first16(from.len()), from.as_ptr())
+            }
+        }
     }
 
     #[inline(always)]
     fn store_f(self, x: __m512, to: &mut [f32]) {
         // SAFETY: see above.
-        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first16(to.len()), x) }
+        unsafe {
+            if to.len() >= 16 {
+                _mm512_storeu_ps(to.as_mut_ptr(), x)
+            } else {
+                _mm512_mask_storeu_ps(to.as_mut_ptr(), first16(to.len()), x)
+            }
+        }
     }
 
     #[inline(always)]
