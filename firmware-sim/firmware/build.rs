@@ -6,7 +6,9 @@ use std::path::Path;
 use fewstep_board::Board;
 
 fn main() {
+    println!("cargo::rustc-check-cfg=cfg(armv8m)");
     println!("cargo::rerun-if-env-changed=FEWSTEP_BOARD");
+    println!("cargo::rerun-if-changed=riscv.x");
     let manifest = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let out = std::env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     let boards = Path::new(&manifest).join("../boards");
@@ -27,8 +29,19 @@ fn main() {
 
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo::rustc-link-search={}", out.display());
-        for script in ["link.x", "defmt.x"] {
+        let target = std::env::var("TARGET").unwrap_or_default();
+        let start = if target.starts_with("riscv32") {
+            std::fs::copy(Path::new(&manifest).join("riscv.x"), out.join("riscv.x"))
+                .expect("OUT_DIR can be written to");
+            "riscv.x"
+        } else {
+            "link.x"
+        };
+        for script in [start, "defmt.x"] {
             println!("cargo::rustc-link-arg-bins=-T{script}");
+        }
+        if target.starts_with("thumbv8m.main") {
+            println!("cargo::rustc-cfg=armv8m");
         }
     }
 }

@@ -6,10 +6,12 @@
 //! differential tests run every backend of that list against the scalar one.
 
 mod all;
-#[cfg(any(arm_dsp, test))]
+#[cfg(any(all(arm_dsp, not(arm_mve)), test))]
 mod arm;
 #[cfg(target_arch = "x86_64")]
 mod generic;
+#[cfg(arm_mve)]
+mod helium;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -56,9 +58,11 @@ impl Backend {
     pub fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let fast = x86_64::backends();
-        #[cfg(arm_dsp)]
+        #[cfg(arm_mve)]
+        let fast = core::iter::once(Self { kernels: &helium::KERNELS });
+        #[cfg(all(arm_dsp, not(arm_mve)))]
         let fast = core::iter::once(Self { kernels: &arm::KERNELS });
-        #[cfg(not(any(target_arch = "x86_64", arm_dsp)))]
+        #[cfg(not(any(target_arch = "x86_64", arm_dsp, arm_mve)))]
         let fast = core::iter::empty();
         fast.chain(core::iter::once(Self::scalar()))
     }

@@ -3,7 +3,7 @@
 use crate::{Board, FAULT_STACK_BYTES, IMAGE_ALIGN, UartKind};
 
 impl Board {
-    /// `memory.x` for cortex-m-rt's linker script: the firmware's part of the flash, the stack at the bottom of the RAM,
+    /// `memory.x`, for the linker script of the start-up code (cortex-m-rt's, or the firmware's `riscv.x`): the firmware's part of the flash, the stack at the bottom of the RAM,
     /// and everything else above it. The linker fails when a part is too small.
     pub fn linker_script(&self) -> String {
         let Board { name, flash, ram, .. } = self;
@@ -28,13 +28,17 @@ impl Board {
     /// Constants for the firmware, as Rust source.
     pub fn rust_constants(&self) -> String {
         let slot = self.image_slot();
-        let UartKind::Cmsdk = self.uart.kind;
+        let uart = match self.uart.kind {
+            UartKind::Cmsdk => "Cmsdk",
+            UartKind::Ns16550 => "Ns16550",
+        };
         let constants = [
             ("&str", "NAME", format!("{:?}", self.name)),
             ("usize", "IMAGE_ADDRESS", format!("{:#x}", slot.start)),
             ("usize", "IMAGE_BYTES", (slot.end - slot.start).to_string()),
             ("usize", "REQUEST_ADDRESS", format!("{:#x}", self.request_address())),
             ("usize", "ARENA_BYTES", self.ram.arena.to_string()),
+            ("crate::uart::Uart", "UART", format!("crate::uart::Uart::{uart}")),
             ("usize", "UART_BASE", format!("{:#x}", self.uart.base)),
         ];
         constants.map(|(kind, name, value)| format!("pub const {name}: {kind} = {value};\n")).concat()

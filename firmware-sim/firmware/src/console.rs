@@ -1,51 +1,9 @@
 //! Records over the UART, and the end of the run.
 
-use core::ptr::{read_volatile, write_volatile};
-
 use fewstep_wire::{Crc32c, Kind, MAGIC, MAX_PAYLOAD, Status};
 
-use crate::board::UART_BASE;
-
-/// The UART of Arm's Cortex-M System Design Kit (DDI 0479, 4.3).
-mod cmsdk {
-    pub const DATA: usize = 0x00;
-    pub const STATE: usize = 0x04;
-    pub const CONTROL: usize = 0x08;
-    pub const BAUD_DIVIDER: usize = 0x10;
-
-    pub const STATE_TX_FULL: u32 = 1;
-    pub const CONTROL_TX_ENABLE: u32 = 1;
-    /// Smallest divider the UART accepts.
-    pub const FASTEST: u32 = 16;
-}
-
-fn write(register: usize, value: u32) {
-    // SAFETY: the board file says that a UART's registers are at UART_BASE; `register` is one of them, and a write to
-    // it has no effect on memory that Rust knows.
-    unsafe { write_volatile((UART_BASE + register) as *mut u32, value) }
-}
-
-fn read(register: usize) -> u32 {
-    // SAFETY: as in `write`.
-    unsafe { read_volatile((UART_BASE + register) as *const u32) }
-}
-
-/// Switches the UART on.
-pub fn start() {
-    write(cmsdk::BAUD_DIVIDER, cmsdk::FASTEST);
-    write(cmsdk::CONTROL, cmsdk::CONTROL_TX_ENABLE);
-}
-
-fn flush() {
-    while read(cmsdk::STATE) & cmsdk::STATE_TX_FULL != 0 {}
-}
-
-fn put(bytes: &[u8]) {
-    for &byte in bytes {
-        flush();
-        write(cmsdk::DATA, u32::from(byte));
-    }
-}
+pub use crate::uart::start;
+use crate::uart::{flush, put};
 
 /// Sends a record whose payload is `parts`, one after the other. More than [`MAX_PAYLOAD`] is cut off.
 pub fn send(kind: Kind, parts: &[&[u8]]) {

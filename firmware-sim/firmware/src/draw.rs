@@ -3,7 +3,7 @@
 use fewstep_core::{Model, Progress, Request, Sampler, Session};
 use fewstep_wire::{Kind, Status, Step, Usage};
 
-use crate::{board, console, flash, mark};
+use crate::{board, console, cpu, flash};
 
 /// Draws what the request in flash asks for.
 pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
@@ -69,7 +69,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     let mut current = 0;
     let mut all = 0;
     loop {
-        let progress = mark::counted(|| session.step_op());
+        let progress = cpu::counted(|| session.step_op());
         let done = match progress {
             Progress::Running { step, steps } => {
                 all = steps;
@@ -79,7 +79,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
         };
         if done != current {
             current = done;
-            mark::step();
+            cpu::mark_step();
             console::send(Kind::Step, &[&Step { done, steps: all }.emit()]);
             defmt::debug!("step {=u16} of {=u16}", done, all);
         }

@@ -14,6 +14,8 @@ mod compare;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
+mod cpu;
+#[cfg(target_os = "none")]
 mod draw;
 #[cfg(all(target_os = "none", feature = "drills"))]
 mod drill;
@@ -24,9 +26,9 @@ mod flash;
 #[cfg(target_os = "none")]
 mod logger;
 #[cfg(target_os = "none")]
-mod mark;
-#[cfg(target_os = "none")]
 mod start;
+#[cfg(target_os = "none")]
+mod uart;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

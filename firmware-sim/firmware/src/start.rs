@@ -1,21 +1,35 @@
-//! From reset to exit.
+//! From start-up to exit, on every board.
+
+use core::cell::UnsafeCell;
 
 use fewstep_core::Arena;
 
-use crate::{board, console, draw, fault};
+use crate::{board, console, cpu, draw};
 
 /// The largest picture that is sent back: 64 x 64 in three channels.
 pub const PICTURE_BYTES: usize = 64 * 64 * 3;
 
 const _: () = assert!(PICTURE_BYTES <= fewstep_wire::MAX_PAYLOAD);
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    static mut ARENA: Arena<{ board::ARENA_BYTES }> = Arena::new();
-    static mut PICTURE: [u8; PICTURE_BYTES] = [0; PICTURE_BYTES];
+/// The memory of the one drawing.
+struct Memory {
+    arena: Arena<{ board::ARENA_BYTES }>,
+    picture: [u8; PICTURE_BYTES],
+}
 
+struct Once(UnsafeCell<Memory>);
+
+// SAFETY: only `run` reaches it, which start-up calls once; there is one CPU, and no interrupt is enabled.
+unsafe impl Sync for Once {}
+
+static MEMORY: Once = Once(UnsafeCell::new(Memory { arena: Arena::new(), picture: [0; PICTURE_BYTES] }));
+
+/// What start-up goes to, once memory is as Rust expects it.
+pub fn run() -> ! {
     console::start();
-    fault::guard_stack();
-    let status = draw::draw(ARENA.bytes(), PICTURE);
+    cpu::guard_stack();
+    // SAFETY: this function runs once and does not return, so this is the only reference.
+    let memory = unsafe { &mut *MEMORY.0.get() };
+    let status = draw::draw(memory.arena.bytes(), &mut memory.picture);
     console::exit(status)
 }

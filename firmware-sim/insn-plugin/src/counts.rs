@@ -40,6 +40,18 @@ impl Mark {
             _ => None,
         }
     }
+
+    /// The mark of a RISC-V instruction: C.NOP with the number that a Thumb hint has in its second digit.
+    pub fn of_riscv(first: u16) -> Option<Self> {
+        let number = first >> 2;
+        if first & 0xff83 == 0x0001 { Self::of(0xbf00 | number << 4) } else { None }
+    }
+}
+
+/// Adds one instruction that is not Thumb: without a class.
+pub fn count_other(block: &mut Counts) {
+    block[0] += 1;
+    block[COUNTERS - 1] += 1;
 }
 
 /// Turns marks into lines.
@@ -122,5 +134,10 @@ mod tests {
             assert_eq!(Mark::of(used), None, "nop, yield, wfe, wfi, sev");
         }
         assert_eq!(Mark::of(0xbf98), None, "it ls");
+        let riscv = [(0x0025, Some(Mark::Begin)), (0x0029, Some(Mark::End)), (0x003d, Some(Mark::Own)), (0x0001, None)];
+        for (first, mark) in riscv {
+            assert_eq!(Mark::of_riscv(first), mark, "{first:#x}");
+        }
+        assert_eq!(Mark::of_riscv(0x00a5), None, "addi ra, ra, 9");
     }
 }

@@ -8,6 +8,9 @@
 //! | `0xbf50`, `bf60`, `bf70`, `bf80`, `bfb0` .. `bfe0` | from here on the region is in phase 5, 6, 7, 8, 11 .. 14 |
 //! | `0xbff0` | a mark of the guest's own, outside regions |
 //!
+//! On RISC-V, whose instructions have no class here, the marks are C.NOP with the same number: 9 begins, 10 ends, 15 is the
+//! guest's own.
+//!
 //! Writes lines to the file of its argument `out=FILE`:
 //!
 //! ```text

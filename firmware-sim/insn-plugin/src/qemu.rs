@@ -4,10 +4,10 @@ use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fs::File;
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::classes::{COUNTERS, is_wide};
-use crate::counts::{Counts, Mark, Regions, count, line};
+use crate::counts::{Counts, Mark, Regions, count, count_other, line};
 
 type Id = u64;
 
@@ -60,6 +60,9 @@ fn executed() -> Counts {
     std::array::from_fn(|i| EXECUTED[i].load(Relaxed))
 }
 
+/// Whether the instructions are RISC-V's; Thumb otherwise.
+static RISCV: AtomicBool = AtomicBool::new(false);
+
 struct Output {
     file: Option<File>,
     regions: Regions,
@@ -108,8 +111,10 @@ extern "C" fn on_translation(_id: Id, block: *mut Block) {
             let halfword = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
             // QEMU 7.2 appends the next halfword to a 16-bit instruction at a page's end: do not trust the length.
             let first = halfword(0);
-            match Mark::of(first) {
+            let riscv = RISCV.load(Relaxed);
+            match if riscv { Mark::of_riscv(first) } else { Mark::of(first) } {
                 Some(mark) => marks.push((instruction, mark, all)),
+                None if riscv => count_other(&mut all),
                 None => count(&mut all, first, if is_wide(first) && bytes.len() >= 4 { halfword(2) } else { 0 }),
             }
         }
@@ -127,17 +132,26 @@ extern "C" fn on_exit(_id: Id, _data: *mut c_void) {
     with_output(|_| Some(format!("total {}", line(&executed()))));
 }
 
+/// The start of `qemu_info_t`.
+#[repr(C)]
+pub struct Info {
+    target_name: *const c_char,
+}
+
 /// QEMU calls this once.
 ///
 /// # Safety
-/// `arguments` are `count` strings.
+/// `arguments` are `count` strings, `info` is QEMU's.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qemu_plugin_install(
     id: Id,
-    _info: *const c_void,
+    info: *const Info,
     count: c_int,
     arguments: *const *const c_char,
 ) -> c_int {
+    // SAFETY: QEMU gives the name of its target as a string.
+    let target = unsafe { CStr::from_ptr((*info).target_name) };
+    RISCV.store(target.to_bytes().starts_with(b"riscv"), Relaxed);
     let arguments = (0..usize::try_from(count).unwrap_or(0))
         // SAFETY: QEMU gives `count` strings.
         .map(|index| unsafe { CStr::from_ptr(*arguments.add(index)) }.to_string_lossy().into_owned());

@@ -52,6 +52,11 @@ impl<'a> Elf<'a> {
         Ok(sections)
     }
 
+    /// Where the CPU starts.
+    pub(crate) fn entry(&self) -> u32 {
+        self.file.elf_header().e_entry.get(self.file.endian())
+    }
+
     /// One past the last byte of flash that the file fills: the load addresses of its segments, so that the initial
     /// values of data are counted where they are stored.
     pub(crate) fn flash_end(&self) -> u64 {

@@ -63,7 +63,7 @@ pub fn boot(boot: &Boot<'_>, mut on_bytes: impl FnMut(&[u8])) -> Result<Booted, 
     let kernel = scratch.write("firmware", boot.kernel)?;
 
     let mut command = process::tied(path);
-    command.args(["-machine", &boot.board.emulator.machine]);
+    command.args(["-machine", &boot.board.emulator.machine]).args(&boot.board.emulator.options);
     command.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-user-config"]);
     command.args(["-chardev", "stdio,id=uart", "-serial", "chardev:uart"]);
     command.args(["-semihosting-config", "enable=on,target=native"]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fewstep_board::BoardError;
-use fewstep_wire::{Fault, Status};
+use fewstep_wire::{Fault, RISCV_TRAP, Status};
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,9 @@ pub enum Error {
         tried: Vec<String>,
     },
     /// The emulator is not installed.
-    #[error("{program} is not on the PATH: install it (Debian: apt install {program}; macOS: brew install qemu)")]
+    #[error(
+        "{program} is not on the PATH: install it (Debian: apt install qemu-system-arm qemu-system-misc; macOS: brew install qemu)"
+    )]
     NoEmulator {
         /// The program.
         program: String,
@@ -134,6 +136,7 @@ pub enum Error {
 fn exception(fault: &Fault) -> String {
     match fault.exception {
         3 => "HardFault".into(),
+        number if number >= RISCV_TRAP => format!("trap {}", number - RISCV_TRAP),
         number => format!("exception {number}"),
     }
 }

@@ -96,6 +96,8 @@ pub fn boards_dir(options: &Options) -> Result<PathBuf, Error> {
 pub struct Firmware {
     /// The ELF file.
     pub elf: Vec<u8>,
+    /// Where the CPU starts.
+    pub entry: u32,
     /// What lies where.
     pub sections: Vec<Section>,
     /// Bytes of flash that it fills, without image and request.
@@ -160,7 +162,8 @@ impl Firmware {
         }
         let log = Table::new(&elf)?;
         let flash_bytes = u32::try_from(flash_bytes).unwrap_or(u32::MAX);
-        Ok(Self { sections, flash_bytes, log, toolchain: compiler.kind, counter, elf: bytes })
+        let entry = elf.entry();
+        Ok(Self { entry, sections, flash_bytes, log, toolchain: compiler.kind, counter, elf: bytes })
     }
 }
 
@@ -183,10 +186,16 @@ fn cargo_firmware(
     let mut env = compiler.env.clone();
     env.extend([
         ("FEWSTEP_BOARD".into(), board_file.into()),
-        ("CARGO_ENCODED_RUSTFLAGS".into(), format!("-Ctarget-cpu={}", board.target.cpu).into()),
+        ("CARGO_ENCODED_RUSTFLAGS".into(), rust_flags(board).into()),
         ("DEFMT_LOG".into(), "debug".into()),
     ]);
     cargo("the firmware", sources, build_dir, &args, &env, options.build_limit)
+}
+
+/// Flags of rustc for a board, in the form of `CARGO_ENCODED_RUSTFLAGS`.
+fn rust_flags(board: &Board) -> String {
+    let cfg = board.target.cfg.iter().map(|cfg| format!("\x1f--cfg\x1f{cfg}"));
+    format!("-Ctarget-cpu={}{}", board.target.cpu, cfg.collect::<String>())
 }
 
 fn cargo_counter(sources: &Path, build_dir: &Path, limit: Duration) -> Result<PathBuf, String> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use fewstep_board::Board;
-use fewstep_wire::{Fault, Model, Record, Sampler, Status, Step, Usage};
+use fewstep_wire::{Fault, Model, RISCV_TRAP, Record, Sampler, Status, Step, Usage};
 use serde::Serialize;
 
 use crate::counts::{self, StepCount};
@@ -15,6 +15,9 @@ use crate::error::Error;
 use crate::firmware::{Firmware, Options, Toolchain, boards_dir};
 use crate::log::{Level, Line, Table};
 use crate::stream::Stream;
+
+/// `STKOF` of the configurable fault status (Armv8-M, D1.2.267).
+const STACK_LIMIT: u32 = 1 << 20;
 
 /// What to draw, and on what.
 #[derive(Clone, Debug)]
@@ -215,10 +218,12 @@ impl Simulator {
             steps: request.steps,
             sampler: request.sampler,
         };
-        let loads = [
+        let (wire, reset) = (wire.emit(), self.reset());
+        let mut loads = vec![
             Load { address: slot.start, bytes: image },
-            Load { address: self.board.request_address(), bytes: &wire.emit() },
+            Load { address: self.board.request_address(), bytes: &wire },
         ];
+        loads.extend(reset.as_ref().map(|(address, bytes)| Load { address: *address, bytes }));
         let start = Instant::now();
         let (mut booted, mut guest, mut not_counted) = self.boot(&loads, true, on_event)?;
         if booted.code == Some(1) && booted.stderr.contains("plugin") {
@@ -229,6 +234,14 @@ impl Simulator {
         let seconds = start.elapsed().as_secs_f64();
         self.judge(&booted, &guest)?;
         self.outcome(&booted, guest, not_counted, room, seconds)
+    }
+
+    /// Stack pointer and entry, for a CPU that does not start at the start of the flash.
+    fn reset(&self) -> Option<(u32, [u8; 8])> {
+        let ram = &self.board.ram;
+        // Bit 0: Thumb.
+        let words = u64::from(ram.origin + ram.stack) | u64::from(self.firmware.entry | 1) << 32;
+        Some((self.board.emulator.reset?, words.to_le_bytes()))
     }
 
     fn boot(
@@ -264,7 +277,9 @@ impl Simulator {
         }
         if let Some(fault) = guest.fault {
             let ram = &self.board.ram;
-            let stack_overflow = !(ram.origin..=ram.origin + ram.stack).contains(&fault.sp);
+            // A CPU with a stack limit stops at the limit, and says so.
+            let limited = fault.exception < RISCV_TRAP && fault.cfsr & STACK_LIMIT != 0;
+            let stack_overflow = limited || !(ram.origin..=ram.origin + ram.stack).contains(&fault.sp);
             return Err(Error::Faulted { fault, stack_overflow });
         }
         if let Some((line, file)) = &guest.panic {

@@ -22,42 +22,63 @@ fn options() -> Options {
     Options { features: vec!["drills".into()], count: false, time_limit: Duration::from_secs(5), ..Options::default() }
 }
 
+/// One board of each kind of CPU: they differ in start-up, faults and the guard below the stack.
+const KINDS: [&str; 3] = ["an500", "an505", "riscv32"];
+
+fn built(name: &str) -> Option<&'static Simulator> {
+    static BUILT: [OnceLock<Option<Simulator>>; KINDS.len()] = [const { OnceLock::new() }; KINDS.len()];
+    let index = KINDS.iter().position(|&board| board == name).unwrap();
+    BUILT[index].get_or_init(|| simulator(name, &options())).as_ref()
+}
+
 fn board() -> Option<&'static Simulator> {
-    static BOARD: OnceLock<Option<Simulator>> = OnceLock::new();
-    BOARD.get_or_init(|| simulator("an500", &options())).as_ref()
+    built("an500")
+}
+
+/// The error of a drill on the an500; `None` when there is no emulator.
+fn drill(class: u16) -> Option<Error> {
+    drill_on("an500", class)
 }
 
 /// The error of a drill; `None` when there is no emulator.
-fn drill(class: u16) -> Option<Error> {
+fn drill_on(name: &str, class: u16) -> Option<Error> {
     let start = Instant::now();
-    let error = board()?.run(&Request { class, ..Request::on("an500") }, &mut quiet).unwrap_err();
+    let error = built(name)?.run(&Request { class, ..Request::on(name) }, &mut quiet).unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(60), "{error}");
     Some(error)
 }
 
 #[test]
 fn a_panic_names_its_place() {
-    let Some(error) = drill(PANIC) else { return };
-    let Error::Panicked { file, line } = &error else { panic!("{error}") };
-    assert!(file.ends_with("drill.rs") && *line > 0, "{error}");
+    for name in KINDS {
+        let Some(error) = drill_on(name, PANIC) else { return };
+        let Error::Panicked { file, line } = &error else { panic!("{name}: {error}") };
+        assert!(file.ends_with("drill.rs") && *line > 0, "{name}: {error}");
+    }
 }
 
 #[test]
 fn a_fault_names_the_instruction() {
-    let Some(error) = drill(BUS_FAULT) else { return };
-    let Error::Faulted { fault: Fault { pc, cfsr, bfar, exception: 3, .. }, stack_overflow: false } = error else {
-        panic!("{error}")
-    };
-    assert!((0x400..0x1_8000).contains(&pc), "{error}");
     // Precise data bus error with a valid address (Armv7-M, B3.2.15).
-    assert_eq!((cfsr & 0x8200, bfar), (0x8200, 0xd000_0000), "{error}");
+    const DATA_BUS: u32 = 0x8200;
+    // Trap 7: store access fault (RISC-V privileged architecture, 3.1.15).
+    for (name, exception, cfsr_bits) in [("an500", 3, DATA_BUS), ("an505", 3, DATA_BUS), ("riscv32", 0x107, 0)] {
+        let Some(error) = drill_on(name, BUS_FAULT) else { return };
+        let Error::Faulted { fault, stack_overflow: false } = error else { panic!("{name}: {error}") };
+        let Fault { pc, cfsr, bfar, .. } = fault;
+        let flash = &built(name).unwrap().board().flash;
+        assert!((flash.origin..flash.origin + flash.firmware).contains(&pc), "{name}: {error}");
+        assert_eq!((fault.exception, cfsr & DATA_BUS, bfar), (exception, cfsr_bits, 0xd000_0000), "{name}: {error}");
+    }
 }
 
 #[test]
 fn a_stack_overflow_is_a_fault_and_not_a_wrong_picture() {
-    let Some(error) = drill(STACK_OVERFLOW) else { return };
-    assert!(matches!(error, Error::Faulted { stack_overflow: true, .. }), "{error}");
-    assert!(error.to_string().contains("the stack overflowed"));
+    for name in KINDS {
+        let Some(error) = drill_on(name, STACK_OVERFLOW) else { return };
+        assert!(matches!(error, Error::Faulted { stack_overflow: true, .. }), "{name}: {error}");
+        assert!(error.to_string().contains("the stack overflowed"));
+    }
 }
 
 #[test]
@@ -97,18 +118,18 @@ fn no_image_is_refused() {
     assert!(detail.starts_with("student image: ParseError"), "{error}");
 }
 
-/// Both CPUs, because their instruction sets and FPUs differ.
+/// Every CPU with kernels of its own, because their instruction sets and FPUs differ.
 #[test]
 fn every_layer_on_the_board_equals_scalar() {
     let options = Options { time_limit: Duration::from_secs(240), ..options() };
-    for name in ["an500", "an386"] {
+    for (name, backend) in [("an500", "arm-dsp"), ("an386", "arm-dsp"), ("an505", "arm-dsp"), ("an547", "helium")] {
         let Some(simulator) = simulator(name, &options) else { return };
         let mut lines = String::new();
         let request = Request { class: COMPARE_KERNELS, ..Request::on(name) };
         let error = simulator.run(&request, &mut |event| lines += &format!("{event}\n")).unwrap_err();
         // It goes on to the image, which is not there.
         assert!(matches!(error, Error::Refused { status: Status::BadImage, .. }), "{error}\n{lines}");
-        assert!(lines.contains("1600 layers of arm-dsp equal scalar"), "{lines}");
+        assert!(lines.contains(&format!("1600 layers of {backend} equal scalar")), "{lines}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Both boards draw what the core draws on this machine, byte for byte, and refuse what it refuses.
+//! Every board draws what the core draws on this machine, byte for byte, and refuse what it refuses.
 //!
 //! The images in `tests/data` are random students (`fewstep::export::random_student`, seed 1) of two small networks;
 //! README.md there has the program that wrote them. The shipped student is drawn too.
@@ -10,11 +10,13 @@ use std::sync::OnceLock;
 
 use common::{quiet, simulator};
 use fewstep_core::{Backend, Model, Session};
-use fewstep_runner::{Error, Image, Options, Outcome, Request, Sampler, Simulator, Status, boards_dir};
+use fewstep_runner::{Board, Error, Image, Options, Outcome, Request, Sampler, Simulator, Status, boards_dir};
 
 /// Bars of the project.
 const FIRMWARE_BYTES: u32 = 96 << 10;
 const STACK_BYTES: u32 = 8 << 10;
+/// Every shipped board.
+const BOARDS: [&str; 5] = ["an386", "an500", "an505", "an547", "riscv32"];
 
 /// A file's bytes at a multiple of 16 in memory.
 struct Aligned {
@@ -41,10 +43,9 @@ fn data(name: &str) -> PathBuf {
 }
 
 fn board(name: &'static str) -> Option<&'static Simulator> {
-    static AN386: OnceLock<Option<Simulator>> = OnceLock::new();
-    static AN500: OnceLock<Option<Simulator>> = OnceLock::new();
-    let cell = if name == "an386" { &AN386 } else { &AN500 };
-    cell.get_or_init(|| simulator(name, &Options::default())).as_ref()
+    static BUILT: [OnceLock<Option<Simulator>>; BOARDS.len()] = [const { OnceLock::new() }; BOARDS.len()];
+    let index = BOARDS.iter().position(|&board| board == name).unwrap();
+    BUILT[index].get_or_init(|| simulator(name, &Options::default())).as_ref()
 }
 
 /// What the core draws here.
@@ -63,14 +64,14 @@ fn host(image: &[u8], request: &Request, backend: Backend) -> Vec<u8> {
     picture
 }
 
-/// Draws on both boards and here; `None` when there is no emulator.
+/// Draws on every board and here; `None` when there is no emulator.
 fn compare(image: &[u8], request: Request) -> Option<()> {
     let request = Request { image: Image::Bytes(image.to_vec()), ..request };
     let expected = host(image, &request, Backend::scalar());
     assert_eq!(host(image, &request, Backend::best()), expected, "scalar and {}", Backend::best().name());
     let (min, max) = (expected.iter().min(), expected.iter().max());
     assert_ne!(min, max, "a picture of one colour shows little");
-    for name in ["an386", "an500"] {
+    for name in BOARDS {
         let outcome = board(name)?.run(&request, &mut quiet).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(outcome.picture, expected, "{name}, {request:?}");
         check_figures(image, &request, &outcome);
@@ -109,6 +110,11 @@ fn check_figures(image: &[u8], request: &Request, outcome: &Outcome) {
 
 fn request(seed: u64, class: u16, w: f32, steps: u16, sampler: Sampler) -> Request {
     Request { seed, class, w, steps, sampler, ..Request::on("") }
+}
+
+#[test]
+fn no_shipped_board_is_left_out() {
+    assert_eq!(Board::list(&boards_dir(&Options::default()).unwrap()), BOARDS);
 }
 
 #[test]

@@ -15,6 +15,6 @@ mod request;
 mod status;
 
 pub use crc::Crc32c;
-pub use record::{FRAME_BYTES, Fault, HEAD_BYTES, Kind, MAGIC, MAX_PAYLOAD, Model, Record, Step, Usage};
+pub use record::{FRAME_BYTES, Fault, HEAD_BYTES, Kind, MAGIC, MAX_PAYLOAD, Model, RISCV_TRAP, Record, Step, Usage};
 pub use request::{Request, RequestError, Sampler};
 pub use status::Status;

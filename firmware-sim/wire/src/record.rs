@@ -150,7 +150,11 @@ impl Usage {
     }
 }
 
-/// A CPU fault: payload of [`Kind::Fault`]. Names are the architecture's (Armv7-M, B3.2).
+/// Added to the number of a RISC-V trap in [`Fault::exception`].
+pub const RISCV_TRAP: u32 = 0x100;
+
+/// A CPU fault: payload of [`Kind::Fault`]. Names are the architecture's (Armv7-M, B3.2); RISC-V has `pc`, `lr` (ra), `sp`,
+/// the number of the trap and its value, in `bfar`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     /// Where the fault was raised; 0 when the stack could not take the frame.
@@ -159,7 +163,7 @@ pub struct Fault {
     pub lr: u32,
     /// The stack pointer after the frame was pushed.
     pub sp: u32,
-    /// Number of the exception: 3 is HardFault.
+    /// Number of the exception: 3 is HardFault; from [`RISCV_TRAP`] on `mcause` of a RISC-V trap.
     pub exception: u32,
     /// Configurable fault status.
     pub cfsr: u32,

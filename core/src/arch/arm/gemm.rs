@@ -127,6 +127,21 @@ mod asm {
         (MAX_PAIRS - pairs) * STEP
     }
 
+    /// Functions that are all assembly do not know the CPU they are compiled for, and Armv8-M has not always DSP
+    /// instructions.
+    #[cfg(armv8m)]
+    macro_rules! cpu {
+        () => {
+            ".cpu cortex-m33"
+        };
+    }
+    #[cfg(not(armv8m))]
+    macro_rules! cpu {
+        () => {
+            ""
+        };
+    }
+
     /// The unrolled body: label 20, then MAX_PAIRS steps.
     macro_rules! body {
         () => {
@@ -160,6 +175,7 @@ mod asm {
         gap: usize,
     ) {
         naked_asm!(
+            cpu!(),
             "push {{r4-r11, lr}}",
             "ldrd r4, r5, [sp, #36]",
             "mov r12, r0",
@@ -200,6 +216,7 @@ mod asm {
         rows: u32,
     ) {
         naked_asm!(
+            cpu!(),
             "push {{r4-r11, lr}}",
             "ldrd r4, r5, [sp, #36]",
             "mov r12, r0",

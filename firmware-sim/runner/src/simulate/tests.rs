@@ -8,6 +8,7 @@ fn simulator() -> Simulator {
     let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards");
     let firmware = Firmware {
         elf: Vec::new(),
+        entry: 0,
         sections: Vec::new(),
         flash_bytes: 1000,
         log: Table::default(),

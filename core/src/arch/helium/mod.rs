@@ -1,0 +1,39 @@
+//! Armv8.1-M with Helium (MVE): Cortex-M55, M85.
+//!
+//! The compiler has no intrinsics for it, and crashes when it is told that the CPU has it: everything here is assembly on
+//! top of Armv8-M Mainline, chosen by `--cfg arm_mve`. It runs in the emulator, where a firmware compares it with the
+//! scalar functions (`firmware-sim/firmware/src/compare.rs`).
+//!
+//! **Denormal numbers.** Helium's f32 operations are IEEE's, each rounded to nearest even, but for one thing: they take
+//! denormal operands and results for zero. Where the result is rounded to an integer at the end, that changes nothing as
+//! long as no factor on the way is huge, because a sum that could have noticed 2^-95 is so small that it rounds to 0 with
+//! and without. Each file says which bound it checks; beyond it, and for f32 results, the scalar function runs.
+
+#![allow(unsafe_code)]
+
+/// Functions that are all assembly do not know the CPU they are compiled for.
+macro_rules! cpu {
+    () => {
+        ".arch armv8.1-m.main\n.arch_extension mve.fp\n.arch_extension lob"
+    };
+}
+
+mod bare;
+mod conv;
+mod pack;
+mod store;
+mod tile;
+
+use super::Kernels;
+use crate::ops;
+
+pub(super) static KERNELS: Kernels = Kernels {
+    name: "helium",
+    quantize: ops::quantize,
+    conv: conv::conv,
+    norm_act: ops::norm_act,
+    avg_pool2: ops::avg_pool2,
+    upsample_add: ops::upsample_add,
+    attention: ops::attention,
+    embed: ops::embed,
+};
