@@ -195,18 +195,20 @@ fn list(plan: &Plan, rows: usize, width: usize, columns: usize, slices: &[u8], a
 fn store(acc: &[i32], cells: usize, out: &mut ConvOut<'_>, at: usize, channels: usize, factors: Factors) {
     let acc = &acc[..cells];
     let last = at + (cells - 1) * channels;
-    // SAFETY: the last output is within `out`, and the others are before it.
     match out {
         ConvOut::I8(out) => {
             let out = &mut out[at..=last];
+            // SAFETY: the last output is within `out`, and the others are before it.
             unsafe { store::bytes(acc.as_ptr(), cells, out.as_mut_ptr(), channels, factors) }
         }
         ConvOut::I16(out) => {
             let out = &mut out[at..=last];
+            // SAFETY: as above.
             unsafe { store::words(acc.as_ptr(), cells, out.as_mut_ptr(), channels, factors) }
         }
         ConvOut::I16Add(out) => {
             let out = &mut out[at..=last];
+            // SAFETY: as above.
             unsafe { store::words_added(acc.as_ptr(), cells, out.as_mut_ptr(), channels, factors) }
         }
         // What Helium takes for zero would show.

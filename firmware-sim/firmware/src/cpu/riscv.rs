@@ -84,7 +84,7 @@ pub fn guard_stack() {
     }
     let base = low - (1 << log2);
     // The size is in the number of ones at the end.
-    let address = base >> 2 | (1 << (log2 - 3)) - 1;
+    let address = (base >> 2) | ((1 << (log2 - 3)) - 1);
     // SAFETY: the region covers nothing that Rust knows: flash ends and everything else begins outside.
     unsafe {
         asm!("csrw pmpaddr0, {}", "csrw pmpcfg0, {}", in(reg) address, in(reg) LOCKED | POWER_OF_TWO);
