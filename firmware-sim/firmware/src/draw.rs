@@ -7,6 +7,10 @@ use crate::{board, console, cpu, flash};
 
 /// Draws what the request in flash asks for.
 pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
+    #[cfg(feature = "layer")]
+    if let Some(layer) = fewstep_wire::LayerRequest::parse(flash::request()) {
+        return crate::layer::run(&layer, arena);
+    }
     let request = match fewstep_wire::Request::parse(flash::request()) {
         Ok(request) => request,
         Err(error) => {

@@ -23,6 +23,8 @@ mod drill;
 mod fault;
 #[cfg(target_os = "none")]
 mod flash;
+#[cfg(all(target_os = "none", feature = "layer"))]
+mod layer;
 #[cfg(target_os = "none")]
 mod logger;
 #[cfg(target_os = "none")]

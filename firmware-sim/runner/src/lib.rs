@@ -15,7 +15,8 @@
 //! - [`emulator`]: QEMU, under a time limit, gone on every way out;
 //! - [`stream`]: records out of the UART's bytes;
 //! - [`log`]: defmt lines out of frames;
-//! - [`counts`]: what the instruction counter wrote.
+//! - [`counts`]: what the instruction counter wrote;
+//! - [`measure_layer`]: one convolution, counted and compared.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -25,6 +26,7 @@ pub mod elf;
 pub mod emulator;
 mod error;
 pub mod firmware;
+mod layer;
 pub mod log;
 mod process;
 mod simulate;
@@ -35,4 +37,5 @@ pub use error::Error;
 pub use fewstep_board::{Board, BoardError};
 pub use fewstep_wire::{Fault, Sampler, Status};
 pub use firmware::{Firmware, Options, Toolchain, boards_dir};
+pub use layer::{Layer, LayerError, LayerOutcome, measure_layer};
 pub use simulate::{Event, Flash, Image, Outcome, Request, Simulator, simulate};

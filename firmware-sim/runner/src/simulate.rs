@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use fewstep_board::Board;
-use fewstep_wire::{Fault, Model, RISCV_TRAP, Record, Sampler, Status, Step, Usage};
+use fewstep_wire::{Fault, LayerReport, Model, RISCV_TRAP, Record, Sampler, Status, Step, Usage};
 use serde::Serialize;
 
 use crate::counts::{self, StepCount};
@@ -13,6 +13,7 @@ use crate::elf::Section;
 use crate::emulator::{self, Boot, Booted, Load, OUTPUT_BYTES};
 use crate::error::Error;
 use crate::firmware::{Firmware, Options, Toolchain, boards_dir};
+use crate::layer::{self, Layer, LayerOutcome};
 use crate::log::{Level, Line, Table};
 use crate::stream::Stream;
 
@@ -225,15 +226,58 @@ impl Simulator {
         ];
         loads.extend(reset.as_ref().map(|(address, bytes)| Load { address: *address, bytes }));
         let start = Instant::now();
-        let (mut booted, mut guest, mut not_counted) = self.boot(&loads, true, on_event)?;
-        if booted.code == Some(1) && booted.stderr.contains("plugin") {
-            // This QEMU has no plugins, or of another version.
-            not_counted = Some(booted.stderr);
-            (booted, guest, _) = self.boot(&loads, false, on_event)?;
-        }
+        let (booted, guest, not_counted) = self.boot_counted(&loads, on_event)?;
         let seconds = start.elapsed().as_secs_f64();
         self.judge(&booted, &guest)?;
         self.outcome(&booted, guest, not_counted, room, seconds)
+    }
+
+    /// Boots once and measures `layer` with `scratch` bytes of scratch and random tensors of `seed`. The firmware has to
+    /// have been built with its feature `layer`, as [`measure_layer`](crate::measure_layer) does.
+    ///
+    /// # Errors
+    /// The layer does not fit the board, or the run goes wrong.
+    pub fn run_layer(
+        &self,
+        layer: &Layer,
+        scratch: u32,
+        seed: u64,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<LayerOutcome, Error> {
+        let slot = self.board.image_slot();
+        let room = u64::from(slot.end - slot.start);
+        let too_large = |bytes: u64| Error::TooLarge {
+            what: "the layer",
+            bytes,
+            board: self.board.name.clone(),
+            room,
+            remedy: "measure one of fewer channels",
+        };
+        let (request, tensors) = layer::material(layer, scratch, seed).ok_or_else(|| too_large(1 << 31))?;
+        if tensors.len() as u64 > room {
+            return Err(too_large(tensors.len() as u64));
+        }
+        let (request, reset) = (request.emit(), self.reset());
+        let mut loads = vec![
+            Load { address: slot.start, bytes: &tensors },
+            Load { address: self.board.request_address(), bytes: &request },
+        ];
+        loads.extend(reset.as_ref().map(|(address, bytes)| Load { address: *address, bytes }));
+        let (booted, guest, _) = self.boot_counted(&loads, on_event)?;
+        self.judge(&booted, &guest)?;
+        if let Some(problem) = guest.problem {
+            return Err(Error::Malformed(problem));
+        }
+        let measured = guest.layer.ok_or_else(|| Error::Malformed("it measured no layer".into()))?;
+        let counts = booted.counts.as_deref().and_then(counts::parse);
+        Ok(LayerOutcome {
+            board: self.board.name.clone(),
+            instructions: counts.and_then(|steps| Some(steps.first()?.instructions)),
+            macs: layer.macs(),
+            method: measured.backend,
+            scratch_bytes: measured.scratch,
+            equal: measured.differing == 0,
+        })
     }
 
     /// Stack pointer and entry, for a CPU that does not start at the start of the flash.
@@ -242,6 +286,22 @@ impl Simulator {
         // Bit 0: Thumb.
         let words = u64::from(ram.origin + ram.stack) | u64::from(self.firmware.entry | 1) << 32;
         Some((self.board.emulator.reset?, words.to_le_bytes()))
+    }
+
+    /// Boots with the counter, or without where the emulator refuses it; then the last value says why.
+    fn boot_counted(
+        &self,
+        loads: &[Load<'_>],
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(Booted, Guest, Option<String>), Error> {
+        let (booted, guest, not_counted) = self.boot(loads, true, on_event)?;
+        if booted.code == Some(1) && booted.stderr.contains("plugin") {
+            // This QEMU has no plugins, or of another version.
+            let reason = booted.stderr;
+            let (booted, guest, _) = self.boot(loads, false, on_event)?;
+            return Ok((booted, guest, Some(reason)));
+        }
+        Ok((booted, guest, not_counted))
     }
 
     fn boot(
@@ -380,10 +440,17 @@ struct Guest {
     usage: Option<Usage>,
     panic: Option<(u32, String)>,
     fault: Option<Fault>,
+    layer: Option<Measured>,
     /// The first record that should not have come.
     problem: Option<String>,
     /// Bytes that were no record.
     skipped: usize,
+}
+
+struct Measured {
+    differing: u32,
+    scratch: u32,
+    backend: String,
 }
 
 struct Found {
@@ -437,6 +504,10 @@ impl Guest {
             Record::Usage(usage) => self.usage = Some(usage),
             Record::Panic { line, file } => self.panic = Some((line, file.into())),
             Record::Fault(fault) => self.fault = Some(fault),
+            Record::Layer(report) => {
+                let LayerReport { differing, scratch, backend } = report;
+                self.layer = Some(Measured { differing, scratch, backend: backend.into() });
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! the magic and looks for the next one.
 
 use crate::bytes::{Reader, Writer};
+use crate::layer::LayerReport;
 
 /// First byte of a record.
 pub const MAGIC: u8 = 0xa5;
@@ -36,6 +37,8 @@ pub enum Kind {
     Panic = 6,
     /// A CPU fault.
     Fault = 7,
+    /// A layer was measured.
+    Layer = 8,
 }
 
 /// Bytes of [`Model`] before the backend's name.
@@ -222,6 +225,8 @@ pub enum Record<'a> {
     },
     /// A CPU fault.
     Fault(Fault),
+    /// A layer was measured.
+    Layer(LayerReport<'a>),
 }
 
 impl<'a> Record<'a> {
@@ -238,6 +243,7 @@ impl<'a> Record<'a> {
                 Self::Panic { line: reader.u32()?, file: reader.text()? }
             }
             k if k == Kind::Fault as u8 => Self::Fault(Fault::parse(payload)?),
+            k if k == Kind::Layer as u8 => Self::Layer(LayerReport::parse(payload)?),
             _ => return None,
         })
     }
