@@ -9,7 +9,9 @@ use candle_core::{Device, Tensor};
 use fewstep::diffusion::{angle, guided_v, mix, renoise_factors, rotate};
 use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
 use fewstep::noise::sample_noise;
-use fewstep::train::{Batch, Guidance, Halving, Objective, Teacher, halving_target};
+use fewstep::train::{
+    Angles, Batch, Grid, Guidance, Halving, Jump, Live, Objective, Segments, Teacher, Weight, halving_target,
+};
 use fewstep_core::sampler::schedule;
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
 
@@ -450,11 +452,16 @@ fn training_batch(t: &[f32], u: &[[f32; 2]]) -> Batch {
     }
 }
 
+/// For objectives that do not ask the network they train.
+fn unused() -> Live {
+    Live::of(&random_net(&tiny_arch(), true, 99))
+}
+
 /// What the teacher learns: z and v of the same picture, noise and angle; the null class below the dropout share.
 #[test]
 fn teachers_targets_are_the_definition() {
     let batch = training_batch(&[0.0, 0.25, 0.5, 0.999], &[[0.05, 0.0], [0.1, 0.0], [0.0999, 0.9], [0.99, 0.0]]);
-    let targets = Teacher { classes: 2, dropout: 0.1 }.targets(&batch).unwrap();
+    let targets = Teacher { classes: 2, dropout: 0.1 }.targets(&batch, &unused()).unwrap();
     assert_eq!(targets.class, [2, 1, 2, 1]);
     assert!(targets.w.is_none());
     let (x, eps, z, v) = (values(&batch.x), values(&batch.eps), values(&targets.z), values(&targets.v));
@@ -472,7 +479,7 @@ fn stage_one_learns_the_guided_teacher() {
     Engine::select(Precision::F32).unwrap();
     let teacher = random_net(&tiny_arch(), false, 2);
     let batch = training_batch(&[0.1, 0.5, 0.9], &[[0.0, 0.5], [0.25, 0.5], [0.999, 0.5]]);
-    let targets = Guidance { teacher: teacher.clone() }.targets(&batch).unwrap();
+    let targets = Guidance { teacher: teacher.clone() }.targets(&batch, &unused()).unwrap();
     let w = targets.w.unwrap();
     for (w, u) in w.iter().zip(&batch.u) {
         assert!((f64::from(*w) - f64::from(u[0]) * MAX_GUIDANCE).abs() < 1e-6);
@@ -495,7 +502,7 @@ fn stage_two_learns_two_steps_of_its_teacher() {
         let n = 16;
         let t: Vec<f32> = (0..n).map(|i| (i as f32 + [0.0, 0.999][i % 2]) / n as f32).collect();
         let batch = training_batch(&t, &vec![[0.6, 0.0]; n]);
-        let targets = Halving { teacher: teacher.clone(), steps }.targets(&batch).unwrap();
+        let targets = Halving { teacher: teacher.clone(), steps }.targets(&batch, &unused()).unwrap();
         for i in 0..steps {
             let hits = targets.phi.iter().filter(|p| (f64::from(**p) - angle(i, steps)).abs() < 1e-6).count();
             assert_eq!(hits, n / steps, "angle {i} of {steps} in {:?}", targets.phi);
@@ -517,5 +524,164 @@ fn stage_two_learns_two_steps_of_its_teacher() {
         }
         let difference = largest_difference(&values(&once), &values(&twice));
         assert!(difference < 1e-5, "{steps} steps: {difference}");
+    }
+}
+
+/// One rotation along the kernel's target ends where a teacher step and a jump end, in f64, from every place of every
+/// segment; at the last place of a segment the target is the teacher's v.
+#[test]
+fn kernels_target_is_a_teacher_step_and_a_jump() {
+    let count = 4;
+    let teacher = |z: &[f64], phi: f64| exact_guided(z, phi, 1.5);
+    // Any other field will do.
+    let jump = |z: &[f64], phi: f64| std::array::from_fn(|i| (phi * 2.0).sin() * z[i] - 0.3 * z[(i + 1) % D]);
+    let turn =
+        |z: &[f64], v: [f64; D], d: f64| -> Vec<f64> { (0..D).map(|i| d.cos() * z[i] - d.sin() * v[i]).collect() };
+    for (segments, fine) in [(1, 1), (1, 16), (2, 8), (4, 8), (3, 5)] {
+        let grid = Grid { segments, fine };
+        for place in 0..segments * fine {
+            let (phi, end) = (grid.angle(place), angle(place / fine + 1, segments));
+            assert!((phi - angle(place, segments * fine)).abs() < 1e-12);
+            assert!((phi - grid.to_end(place) - end).abs() < 1e-12, "the segment of place {place} ends at {end}");
+            let flat = noised(70 + place as u64, count, phi);
+            let z = batch(&flat);
+            let got = grid
+                .target(&vec![place; count], &z, |z, phi| apply(z, phi, teacher), |z, phi| apply(z, phi, jump))
+                .unwrap();
+            let got = values(&got);
+            let r = angle(place + 1, segments * fine);
+            for (z, got) in flat.chunks_exact(D).zip(got.chunks_exact(D)) {
+                let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+                let z_r = turn(&z, teacher(&z, phi), phi - r);
+                let want = turn(&z_r, jump(&z_r, r), r - end);
+                let landed = turn(&z, std::array::from_fn(|i| f64::from(got[i])), phi - end);
+                for i in 0..D {
+                    assert!((landed[i] - want[i]).abs() < 1e-5, "place {place} of {segments} x {fine}");
+                }
+                if place % fine == fine - 1 {
+                    let v = teacher(&z, phi);
+                    assert!((0..D).all(|i| (v[i] - f64::from(got[i])).abs() < 1e-4), "the last teacher step");
+                }
+            }
+        }
+    }
+}
+
+/// What the kernel is for: where the jump is the exact way to the segment's end, so is the target, the closer the
+/// finer the teacher's steps are.
+#[test]
+fn exact_trajectories_are_the_kernels_fixed_point() {
+    let field = |z: &[f64], phi: f64| exact_guided(z, phi, 1.0);
+    // The v whose one rotation goes the whole way from phi to end, by many small steps.
+    let exact = |z: &[f64], phi: f64, end: f64| -> [f64; D] {
+        let mut y = z.to_vec();
+        let steps = 2000;
+        let d = (phi - end) / steps as f64;
+        for k in 0..steps {
+            // dz/dphi = v by the midpoint rule.
+            let at = phi - k as f64 * d;
+            let back = |y: &[f64], v: [f64; D], d: f64| -> Vec<f64> { (0..D).map(|i| y[i] - d * v[i]).collect() };
+            let middle = back(&y, field(&y, at), d / 2.0);
+            y = back(&y, field(&middle, at - d / 2.0), d);
+        }
+        let d = phi - end;
+        std::array::from_fn(|i| (d.cos() * z[i] - y[i]) / d.sin())
+    };
+    let (segments, count) = (2, 3);
+    let mut errors = Vec::new();
+    for fine in [4, 16, 64] {
+        let grid = Grid { segments, fine };
+        let mut worst = 0f64;
+        for segment in 0..segments {
+            let (place, end) = (segment * fine, angle(segment + 1, segments));
+            let flat = noised(90, count, grid.angle(place));
+            let ask = |z: &Tensor, phi: &[f32]| apply(z, phi, field);
+            let jump = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| exact(z, phi, end));
+            let got = values(&grid.target(&vec![place; count], &batch(&flat), ask, jump).unwrap());
+            for (z, got) in flat.chunks_exact(D).zip(got.chunks_exact(D)) {
+                let z: Vec<f64> = z.iter().map(|v| f64::from(*v)).collect();
+                let want = exact(&z, grid.angle(place), end);
+                worst = (0..D).map(|i| (want[i] - f64::from(got[i])).abs()).fold(worst, f64::max);
+            }
+        }
+        errors.push(worst);
+    }
+    // One step of first order has an error of second order: a quarter of the length, a sixteenth of the error.
+    assert!(errors[1] < errors[0] / 8.0 && errors[2] < errors[1] / 8.0, "{errors:?}");
+}
+
+/// With two teacher steps a segment, both by the last student, the kernel is progressive distillation.
+#[test]
+fn kernel_reduces_to_halving() {
+    Engine::select(Precision::F32).unwrap();
+    let last = random_net(&tiny_arch(), true, 4);
+    for steps in [1, 2, 8] {
+        let t: Vec<f32> = (0..8).map(|i| (i as f32 + 0.4) / 8.0).collect();
+        let batch = training_batch(&t, &[[0.3, 0.0]; 8]);
+        let kernel = Segments {
+            teacher: last.clone(),
+            jump: Jump::Fixed(last.clone()),
+            segments: steps,
+            fine: 2,
+            angles: Angles::Start,
+            weight: Weight::Even,
+            power: 1.0,
+        };
+        let got = kernel.targets(&batch, &unused()).unwrap();
+        let want = Halving { teacher: last.clone(), steps }.targets(&batch, &unused()).unwrap();
+        assert!(got.weight.is_none());
+        assert_eq!((&got.phi, &got.class, &got.w), (&want.phi, &want.class, &want.w));
+        assert_eq!(values(&got.z), values(&want.z));
+        let difference = largest_difference(&values(&got.v), &values(&want.v));
+        assert!(difference < 1e-5, "{steps} steps: {difference}");
+    }
+}
+
+/// Every method asks the networks that it should: the teacher's two evaluations or one, the jump by the student, by
+/// its average or by a network that stays; every place equally often; weights are the sines of what is left.
+#[test]
+fn kernels_settings_choose_networks_places_and_weights() {
+    Engine::select(Precision::F32).unwrap();
+    let (guided, teacher) = (random_net(&tiny_arch(), true, 5), random_net(&tiny_arch(), false, 6));
+    let live = Live { average: random_net(&tiny_arch(), true, 8), ..Live::of(&random_net(&tiny_arch(), true, 7)) };
+    let fixed = random_net(&tiny_arch(), true, 9);
+    let (segments, fine, n) = (2, 4, 16);
+    let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.7) / n as f32).collect();
+    let u: Vec<[f32; 2]> = (0..n).map(|i| [i as f32 / n as f32, 0.0]).collect();
+    let batch = training_batch(&t, &u);
+    let grid = Grid { segments, fine };
+    let mut seen = Vec::new();
+    for (jump, jumper) in
+        [(Jump::Average, &live.average), (Jump::Student, &live.student), (Jump::Fixed(fixed.clone()), &fixed)]
+    {
+        for net in [&guided, &teacher] {
+            let objective = Segments {
+                teacher: net.clone(),
+                jump: jump.clone(),
+                segments,
+                fine,
+                angles: Angles::All,
+                weight: Weight::Sine,
+                power: 2.0,
+            };
+            let got = objective.targets(&batch, &live).unwrap();
+            let places: Vec<usize> = (0..n).map(|i| i / 2).collect();
+            let w = got.w.clone().unwrap();
+            for i in 0..n {
+                assert!((f64::from(got.phi[i]) - grid.angle(places[i])).abs() < 1e-6);
+                assert!((w[i] - 4.0 * u[i][0] * u[i][0]).abs() < 1e-6);
+                let weight = f64::from(got.weight.as_ref().unwrap()[i]);
+                assert!((weight - grid.to_end(places[i]).sin()).abs() < 1e-6);
+            }
+            let ask = |net: &fewstep::nn::UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+            let want = grid.target(&places, &got.z, |z, phi| ask(net, z, phi), |z, phi| ask(jumper, z, phi)).unwrap();
+            assert_eq!(values(&got.v), values(&want));
+            seen.push(values(&got.v));
+        }
+    }
+    for i in 0..seen.len() {
+        for j in 0..i {
+            assert!(largest_difference(&seen[i], &seen[j]) > 1e-3, "settings {i} and {j} ask the same networks");
+        }
     }
 }

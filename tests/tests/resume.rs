@@ -189,6 +189,41 @@ fn killed_distillation_ends_with_the_same_bits() {
     }
 }
 
+/// Here the moving average is part of the loss, so it has to come back too.
+#[test]
+fn killed_consistency_distillation_ends_with_the_same_bits() {
+    let folder = Folder::new("resume-multistep");
+    write_idx(folder.path(), &squares());
+    let teacher = Run::new("train-teacher", &folder.join("teacher"), TEACHER, &[("--data", folder.path())]);
+    teacher.finish(&[]);
+    let file = teacher.out.join("teacher.safetensors");
+    let options = "--method mcd --steps 2,1 --segment-steps 3,4 --ema 0.9 --target teacher --guided-images 320 \
+        --images 480,320 --batch 16 --seed 6 --precision f32";
+    let new = |name: &str| {
+        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
+    };
+    let whole = new("whole");
+    whole.finish(&["--threads", "2"]);
+    for name in ["guided", "student-2", "student-1"] {
+        assert!(whole.has(&format!("{name}.safetensors")) && whole.lines(name) >= 20, "{name}");
+    }
+    assert!(!whole.has("student-4.safetensors"));
+
+    type Moment = (&'static str, &'static str, fn(&Run) -> bool);
+    let moments: [Moment; 3] = [
+        ("in the first student", OFTEN, |r| r.lines("student-2") >= 6),
+        ("between the students", OFTEN, |r| r.has("student-2.safetensors")),
+        ("in the last student", OFTEN, |r| r.lines("student-1") >= 12),
+    ];
+    for (i, (name, save, moment)) in moments.into_iter().enumerate() {
+        let run = new(&format!("moment-{i}"));
+        assert!(run.kill_at(save, &[], moment), "the run was to be killed {name}, but it had ended");
+        assert!(!run.has("student-1.safetensors"));
+        run.finish(&["--resume", "--threads", if i % 2 == 0 { "1" } else { "2" }]);
+        assert_same(name, &run.out, &whole.out);
+    }
+}
+
 /// What a power cut leaves behind: half a line of statistics, and temporary files of writes that did not end.
 #[test]
 fn half_written_files_are_tidied_up() {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use fewstep::data::Dataset;
-use fewstep::diffusion::guided_v;
+use fewstep::diffusion::{SampleRequest, Sampler, guided_v, sample};
 use fewstep::nn::{AdamWOptions, Engine, Params, Precision, Query, Stage, UNet, native};
-use fewstep::train::{Batches, Guidance, Halving, Objective, Phase, RunDir, Schedule, Teacher};
+use fewstep::train::{
+    Angles, Batches, Guidance, Halving, Jump, Live, Objective, Phase, RunDir, Schedule, Segments, Teacher, Weight,
+};
 use fewstep_tests::{Folder, normals, random_net, squares, tiny_arch, values};
 
 fn use_f32() {
@@ -56,7 +58,7 @@ fn guided_start(teacher: &UNet) -> UNet {
 fn held_out(net: &UNet, data: &Dataset, objective: &dyn Objective) -> (f64, f64) {
     let mut batches = Batches::new(data, &net.arch, 999, 256, &Device::Cpu);
     let batch = batches.get(0, 1).unwrap().remove(0);
-    let t = objective.targets(&batch).unwrap();
+    let t = objective.targets(&batch, &Live::of(net)).unwrap();
     let v = net.forward(&Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() }).unwrap();
     let mean = |t: Tensor| f64::from(t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap());
     (mean((v - &t.v).unwrap()), mean(t.v))
@@ -116,6 +118,34 @@ fn teacher_guidance_and_halving_learn() {
     let (after, _) = held_out(&student, &data, &objective);
     println!("student-{steps}: {:.4} to {:.4}, held out {before:.4} to {after:.4} of {size:.4}", losses[0], losses[19]);
     assert!(after < 0.5 * before && after < 0.1 * size, "round {steps}: {before} to {after} of {size}");
+
+    // Multistep consistency: the student's two steps end where its teacher's sixteen do, and not where two of the
+    // teacher's do.
+    let objective = Segments {
+        teacher: guided.clone(),
+        jump: Jump::Average,
+        segments: 2,
+        fine: 8,
+        angles: Angles::All,
+        weight: Weight::Sine,
+        power: 1.0,
+    };
+    let settings = Settings { pictures: 12_800, lr: 3e-3, ema: 0.98, seed: 4 };
+    let (student, losses) = train("multistep", &guided, &data, &objective, settings);
+    for w in [0.0, 1.0, 3.0] {
+        let draw = |net: &UNet, steps: usize| {
+            let classes = (0..32).map(|i| i % 2).collect();
+            let request = SampleRequest { steps, seed: 50, classes, w, sampler: Sampler::Deterministic };
+            sample(net, &request, &Device::Cpu, |_| ()).unwrap()
+        };
+        let want = draw(&guided, 16);
+        let error = |got: Vec<f32>| -> f64 {
+            got.iter().zip(&want).map(|(a, b)| f64::from((a - b).powi(2))).sum::<f64>() / want.len() as f64
+        };
+        let (before, after) = (error(draw(&guided, 2)), error(draw(&student, 2)));
+        println!("multistep: {:.4} to {:.4}, w {w}: {before:.4} to {after:.4}", losses[0], losses[losses.len() - 1]);
+        assert!(after < 0.6 * before, "w {w}: two steps are off by {after}, undistilled by {before}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::export::export;
 use super::simulate::draw_on_board;
 use crate::data::{self, Split};
 use crate::diffusion::Sampler;
-use crate::distill::{Plan, distill};
+use crate::distill::{Plan, distill, halving_rounds};
 use crate::files;
 use crate::nn::{Checkpoint, Engine, Kind, Precision};
 use crate::picture::Grid;
@@ -111,13 +111,12 @@ fn distil_small(
     let budget = if engine.is_bf16() { 3 } else { 1 };
     let plan = Plan {
         arch,
-        keep: vec![4],
-        first: 8,
+        guided: None,
+        start: None,
         guided_pictures: 12_800 * budget,
-        round_pictures: 5_120 * budget,
-        last_factor: 1,
-        batch: 64,
         lr: 5e-4,
+        rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
+        batch: 64,
         seed,
     };
     let folder = out.join("run");

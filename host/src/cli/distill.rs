@@ -2,10 +2,13 @@
 
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
-use crate::distill::{Plan, distill};
-use crate::nn::{Checkpoint, Kind};
+use crate::distill::{Method, Plan, SegmentOptions, Target, distill, halving_rounds, segment_rounds};
+use crate::files;
+use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
 use crate::train::RunDir;
 use anyhow::{Result, bail, ensure};
+use candle_core::Device;
+use fewstep_core::format::crc::crc32c;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -16,55 +19,208 @@ pub struct Args {
     #[arg(long)]
     #[serde(skip)]
     teacher: PathBuf,
-    /// Students to keep: step counts, powers of two
+    /// How students get fewer steps
+    #[arg(long, value_enum, default_value = "pd")]
+    method: Method,
+    /// Students to keep: step counts; powers of two for pd
     #[arg(long, value_delimiter = ',', default_value = "8,4,2,1")]
     steps: Vec<usize>,
-    /// Steps of the first student; rounds halve from there
-    #[arg(long, default_value_t = 16)]
-    first: usize,
-    /// Pictures for stage 1
-    #[arg(long, default_value_t = 400_000)]
-    guided_images: u64,
-    /// Pictures for each round of more than 4 steps, rounded up to whole batches
-    #[arg(long, default_value_t = 200_000)]
-    images: u64,
-    /// How many times as many pictures the rounds to 4 steps and fewer get
-    #[arg(long, default_value_t = 2)]
-    last_factor: u64,
+    /// A network of stage 1 from another run (guided.safetensors), in place of training one
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    guided: Option<PathBuf>,
+    /// cd, mcd: a student of another run, from which the first one here starts
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    start: Option<PathBuf>,
+    /// CRC-32C of the files that --guided and --start name.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guided_crc32c: Option<String>,
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_crc32c: Option<String>,
+    /// Pictures for stage 1 [default: 400000]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guided_images: Option<u64>,
+    /// Pictures for each student, rounded up to whole batches: one number, or one for each student, most steps first
+    #[arg(long, value_delimiter = ',', default_value = "200000")]
+    images: Vec<u64>,
+    /// pd: steps of the first student; rounds halve from there [default: 16]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<usize>,
+    /// pd: how many times as many pictures the rounds to 4 steps and fewer get [default: 2]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_factor: Option<u64>,
     /// Largest learning rate
     #[arg(long, default_value_t = 5e-4)]
     lr: f64,
+    /// tract, cd, mcd: largest learning rate after stage 1 [default: 0.8 times --lr]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    student_lr: Option<f64>,
+    /// tract, cd, mcd: teacher steps for each of a student's: one number, or one for each student [default: 8; 16 for
+    /// students of 2 steps and 1]
+    #[arg(long, value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment_steps: Option<Vec<usize>>,
+    /// tract, cd, mcd: who takes the teacher's steps [default: guided]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<Target>,
+    /// tract, cd, mcd: decay of the student's moving average, which jumps and is kept [default: 0.999]
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ema: Option<f64>,
+    /// tract, cd, mcd: strengths are drawn as 4 u^P, u uniform: above 1 more of the low ones [default: 1]
+    #[arg(long, value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guidance_power: Option<f64>,
     #[command(flatten)]
     #[serde(flatten)]
     training: TrainingArgs,
 }
 
-pub fn run(args: Args) -> Result<()> {
-    let t = &args.training;
-    for (name, n) in [("--images", args.images), ("--guided-images", args.guided_images)] {
-        ensure!((1..=MAX_IMAGES).contains(&n), "{name} {n}: give a number from 1 to {MAX_IMAGES}");
+impl Args {
+    /// Refuses what the method has no use for and writes down the defaults of the rest.
+    fn settle(&mut self) -> Result<()> {
+        let pd = self.method == Method::Pd;
+        for (name, given, used) in [
+            ("--first", self.first.is_some(), pd),
+            ("--last-factor", self.last_factor.is_some(), pd),
+            ("--student-lr", self.student_lr.is_some(), !pd),
+            ("--segment-steps", self.segment_steps.is_some(), !pd),
+            ("--target", self.target.is_some(), !pd),
+            ("--ema", self.ema.is_some(), !pd),
+            ("--guidance-power", self.guidance_power.is_some(), !pd),
+            ("--start", self.start.is_some(), matches!(self.method, Method::Cd | Method::Mcd)),
+        ] {
+            ensure!(!given || used, "{name} means nothing for this --method; leave one of them out");
+        }
+        if !pd {
+            self.target.get_or_insert(Target::Guided);
+        }
+        if self.guided.is_some() || self.start.is_some() {
+            ensure!(
+                self.guided_images.is_none(),
+                "--guided-images means nothing with --guided or --start: there is no stage 1; leave one of them out"
+            );
+            ensure!(
+                self.guided.is_some() || self.target == Some(Target::Teacher),
+                "--start with --target guided needs the network of stage 1, too: give --guided FILE, or --target teacher"
+            );
+        } else {
+            self.guided_images.get_or_insert(400_000);
+        }
+        if pd {
+            self.first.get_or_insert(16);
+            self.last_factor.get_or_insert(2);
+            ensure!(
+                self.images.len() == 1,
+                "--images: --method pd takes one number; --last-factor raises the last rounds'"
+            );
+        } else {
+            self.student_lr.get_or_insert(0.8 * self.lr);
+            self.ema.get_or_insert(0.999);
+            self.guidance_power.get_or_insert(1.0);
+        }
+        for (name, n) in
+            self.images.iter().map(|n| ("--images", *n)).chain(self.guided_images.map(|n| ("--guided-images", n)))
+        {
+            ensure!((1..=MAX_IMAGES).contains(&n), "{name} {n}: give a number from 1 to {MAX_IMAGES}");
+        }
+        for (name, lr) in [("--lr", Some(self.lr)), ("--student-lr", self.student_lr)] {
+            let lr = lr.unwrap_or(self.lr);
+            ensure!(lr > 0.0 && lr < 1.0, "{name} {lr}: give a rate between 0 and 1");
+        }
+        if let Some(f) = self.last_factor {
+            ensure!((1..=100).contains(&f), "--last-factor {f}: give a number from 1 to 100");
+        }
+        if let Some(ema) = self.ema {
+            ensure!((0.0..1.0).contains(&ema), "--ema {ema}: give a decay from 0 to below 1");
+        }
+        if let Some(p) = self.guidance_power {
+            ensure!((0.1..=10.0).contains(&p), "--guidance-power {p}: give a number from 0.1 to 10");
+        }
+        Ok(())
     }
-    ensure!(args.lr > 0.0 && args.lr < 1.0, "--lr {}: give a rate between 0 and 1", args.lr);
-    ensure!((1..=100).contains(&args.last_factor), "--last-factor {}: give a number from 1 to 100", args.last_factor);
-    let device = t.open()?;
+
+    /// The rounds after stage 1. [`Args::settle`] has filled in the defaults.
+    fn rounds(&self) -> Result<Vec<crate::distill::Round>> {
+        if let (Some(first), Some(factor)) = (self.first, self.last_factor) {
+            return halving_rounds(&self.steps, first, self.images[0], factor, self.lr);
+        }
+        segment_rounds(
+            &self.steps,
+            &SegmentOptions {
+                method: self.method,
+                target: self.target.unwrap_or(Target::Guided),
+                pictures: &self.images,
+                fine: self.segment_steps.as_deref().unwrap_or_default(),
+                lr: self.student_lr.unwrap_or(self.lr),
+                ema: self.ema.unwrap_or_default(),
+                power: self.guidance_power.unwrap_or(1.0),
+            },
+        )
+    }
+
+    /// Opens what --guided and --start name, if they do; notes the checksums.
+    fn open_networks(&mut self, device: &Device, teacher: &Arch) -> Result<[Option<Checkpoint>; 2]> {
+        let open = |name: &str, file: &Option<PathBuf>, fits: fn(Kind) -> bool, wanted: &str| -> Result<_> {
+            let Some(file) = file else { return Ok(None) };
+            let found = Checkpoint::open(file, device)?;
+            let show = file.display();
+            ensure!(fits(found.kind), "{name} {show}: a {}; give {wanted}", found.kind.describe());
+            let (a, b) = (&found.net.arch, teacher);
+            ensure!(
+                (a.height, a.width, a.channels, a.classes) == (b.height, b.width, b.channels, b.classes),
+                "{name} {show}: it draws other pictures than the teacher; give a network distilled from it"
+            );
+            let crc = crc32c(&files::read_file(file, MAX_CHECKPOINT_BYTES)?);
+            Ok(Some((found, format!("{crc:08x}"))))
+        };
+        let guided = open("--guided", &self.guided, |k| k == Kind::Guided, "a guided.safetensors that distill wrote")?;
+        let student = open("--start", &self.start, |k| matches!(k, Kind::Student(_)), "a student that distill wrote")?;
+        if let (Some((a, _)), Some((b, _))) = (&guided, &student) {
+            ensure!(a.net.arch == b.net.arch, "--guided and --start have different shapes; give networks of one run");
+        }
+        let [guided, start] = [guided, student].map(Option::unzip);
+        (self.guided_crc32c, self.start_crc32c) = (guided.1, start.1);
+        Ok([guided.0, start.0])
+    }
+}
+
+pub fn run(mut args: Args) -> Result<()> {
+    args.settle()?;
+    let rounds = args.rounds()?;
+    let device = args.training.open()?;
     let teacher = Checkpoint::open(&args.teacher, &device)?;
     if teacher.kind != Kind::Teacher {
         bail!("{} is a {}; --teacher takes what train-teacher wrote", args.teacher.display(), teacher.kind.describe());
     }
-    let mut arch = teacher.net.arch.clone();
+    let [guided, start] = args.open_networks(&device, &teacher.net.arch)?;
+    let t = &args.training;
+    let given = start.as_ref().or(guided.as_ref());
+    let base = given.map_or(&teacher.net.arch, |g| &g.net.arch);
+    let mut arch = base.clone();
     t.reshape(&mut arch)?;
+    ensure!(
+        given.is_none() || arch == *base,
+        "--guided and --start have a shape of their own; leave --width, --blocks and --heads out"
+    );
     let plan = Plan {
         arch,
-        keep: args.steps.clone(),
-        first: args.first,
-        guided_pictures: args.guided_images,
-        round_pictures: args.images,
-        last_factor: args.last_factor,
-        batch: t.batch,
+        guided: guided.map(|g| g.net),
+        start: start.map(|s| s.net),
+        guided_pictures: args.guided_images.unwrap_or_default(),
         lr: args.lr,
+        rounds,
+        batch: t.batch,
         seed: t.seed,
     };
-    plan.rounds()?;
     let data = data::open(&t.data, Split::Train)?;
     let (a, d) = (&teacher.net.arch, &data);
     ensure!(

@@ -5,11 +5,15 @@
 //! randomness is addressed by (seed, step), so a run that was killed goes on with the same bits.
 
 mod batch;
+mod live;
 mod objective;
 mod phase;
 mod run_dir;
+mod segments;
 
 pub use batch::{Batch, Batches};
+pub use live::Live;
 pub use objective::{Guidance, Halving, Objective, Targets, Teacher, halving_target};
 pub use phase::{Phase, Schedule};
 pub use run_dir::RunDir;
+pub use segments::{Angles, Grid, Jump, Segments, Weight, landing_v};

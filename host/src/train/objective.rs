@@ -1,6 +1,7 @@
 //! What a network learns in a phase: batch in, inputs and target v out.
 
 use super::batch::Batch;
+use super::live::Live;
 use crate::diffusion::{guided_v, mix, rotate};
 use crate::nn::{MAX_GUIDANCE, UNet};
 use anyhow::Result;
@@ -15,11 +16,14 @@ pub struct Targets {
     /// None for a network without the input w.
     pub w: Option<Vec<f32>>,
     pub v: Tensor,
+    /// How much each picture's loss counts; None for all alike.
+    pub weight: Option<Vec<f32>>,
 }
 
-/// A phase's learning task. The loss is the mean of (v - target)^2.
+/// A phase's learning task. The loss is the mean of weight * (v - target)^2.
 pub trait Objective: Sync {
-    fn targets(&self, batch: &Batch) -> Result<Targets>;
+    /// What `live` is to learn from a batch.
+    fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets>;
 }
 
 fn cosines(phi: &[f32]) -> Vec<f32> {
@@ -30,7 +34,7 @@ fn sines(phi: &[f32]) -> Vec<f32> {
     phi.iter().map(|p| p.sin()).collect()
 }
 
-fn noised(batch: &Batch, phi: &[f32]) -> candle_core::Result<Tensor> {
+pub(super) fn noised(batch: &Batch, phi: &[f32]) -> candle_core::Result<Tensor> {
     mix(&cosines(phi), &batch.x, &sines(phi), &batch.eps)
 }
 
@@ -47,7 +51,7 @@ pub struct Teacher {
 }
 
 impl Objective for Teacher {
-    fn targets(&self, batch: &Batch) -> Result<Targets> {
+    fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
         let minus: Vec<f32> = sines(&phi).iter().map(|s| -s).collect();
         let null = self.classes as u16;
@@ -57,6 +61,7 @@ impl Objective for Teacher {
             v: mix(&cosines(&phi), &batch.eps, &minus, &batch.x)?,
             class: class.collect(),
             w: None,
+            weight: None,
             phi,
         })
     }
@@ -68,11 +73,11 @@ pub struct Guidance {
 }
 
 impl Objective for Guidance {
-    fn targets(&self, batch: &Batch) -> Result<Targets> {
+    fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch));
         let v = guided_v(&self.teacher, &z, &phi, &batch.class, &w)?;
-        Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), phi })
+        Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }
 
@@ -85,13 +90,13 @@ pub struct Halving {
 }
 
 impl Objective for Halving {
-    fn targets(&self, batch: &Batch) -> Result<Targets> {
+    fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let n = self.steps as f32;
         // t is spread evenly over [0, 1): so are i = 1..=steps, however few they are.
         let phi: Vec<f32> = batch.t.iter().map(|t| ((t * n).floor() + 1.0).min(n) / n * FRAC_PI_2 as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch));
         let v = halving_target(self.steps, &z, &phi, |z, phi| guided_v(&self.teacher, z, phi, &batch.class, &w))?;
-        Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), phi })
+        Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The training loop.
 
 use super::batch::{Batch, Batches};
+use super::live::Live;
 use super::objective::Objective;
 use super::run_dir::RunDir;
 use crate::data::Dataset;
@@ -69,10 +70,20 @@ pub struct Phase<'a> {
 const SHARDS: usize = 4;
 
 /// Loss and gradients of one shard, scaled by its share of the batch.
-fn shard_gradient(net: &UNet, objective: &dyn Objective, shard: &Batch, batch: usize) -> Result<(Tensor, GradStore)> {
-    let t = objective.targets(shard)?;
+fn shard_gradient(
+    net: &UNet,
+    live: &Live,
+    objective: &dyn Objective,
+    shard: &Batch,
+    batch: usize,
+) -> Result<(Tensor, GradStore)> {
+    let t = objective.targets(shard, live)?;
     let query = Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() };
-    let loss = (net.forward(&query)? - t.v.detach())?.sqr()?.mean_all()?;
+    let mut loss = (net.forward(&query)? - t.v.detach())?.sqr()?;
+    if let Some(weight) = &t.weight {
+        loss = loss.broadcast_mul(&Tensor::from_slice(weight, (weight.len(), 1, 1, 1), loss.device())?)?;
+    }
+    let loss = loss.mean_all()?;
     let loss = (loss * (shard.class.len() as f64 / batch as f64))?;
     let grads = loss.backward()?;
     Ok((loss.detach(), grads))
@@ -127,9 +138,13 @@ impl Phase<'_> {
         // Losses stay on the device until they are reported.
         let mut losses: Vec<Tensor> = Vec::new();
         let mut log_window = 0;
+        // Shares the values of the variables.
+        let mut live = Live::of(&net);
         for step in start..total {
             let shards = batches.get(step, if self.device.is_cpu() { SHARDS } else { 1 })?;
-            let shards = shards.into_par_iter().map(|b| shard_gradient(&net, objective, &b, self.schedule.batch));
+            live.average.params = self.average(&net, &optimizer);
+            let gradient = |b: Batch| shard_gradient(&net, &live, objective, &b, self.schedule.batch);
+            let shards = shards.into_par_iter().map(gradient);
             let shards: Vec<(Tensor, GradStore)> = shards.collect::<Result<_>>()?;
             let grads = sum_gradients(&net.params, &shards)?;
             let lr = self.schedule.rate(step);
@@ -161,8 +176,13 @@ impl Phase<'_> {
             }
         }
         progress.finish(&format!("{seconds:.0} s of training in all"));
-        let trained = if self.optimizer.ema > 0.0 { optimizer.ema() } else { net.params.tensors().clone() };
-        Ok(UNet { arch: net.arch, params: Params::frozen(trained) })
+        let params = self.average(&net, &optimizer);
+        Ok(UNet { arch: net.arch, params })
+    }
+
+    /// The moving average of the parameters, or the parameters themselves where the options keep none.
+    fn average(&self, net: &UNet, optimizer: &AdamW) -> Params {
+        Params::frozen(if self.optimizer.ema > 0.0 { optimizer.ema() } else { net.params.tensors().clone() })
     }
 
     fn save(&self, net: &UNet, optimizer: &AdamW, seconds: f64) -> Result<()> {

@@ -3,55 +3,36 @@
 //! Stage 1 gives one network with the strength w as an input. Stage 2 halves its steps, round by round; each round's
 //! student starts as its teacher and then is the teacher of the next.
 
+mod rounds;
+
+pub use rounds::{
+    Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine, halving_rounds, segment_rounds,
+};
+
 use crate::data::Dataset;
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
-use crate::train::{Guidance, Halving, Objective, Phase, RunDir, Schedule};
-use anyhow::{Result, ensure};
+use crate::train::{Angles, Guidance, Halving, Jump, Objective, Phase, RunDir, Schedule, Segments};
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Most steps of a student.
-pub const MAX_STEPS: usize = 1024;
-
 /// How to distil.
-#[derive(Clone, Debug)]
 pub struct Plan {
     /// Shape of the student.
     pub arch: Arch,
-    /// Students to keep: step counts, powers of two.
-    pub keep: Vec<usize>,
-    /// Steps of the first student; rounds halve from there.
-    pub first: usize,
+    /// A network of stage 1 in place of training one.
+    pub guided: Option<UNet>,
+    /// A student that the first round starts from, in place of stage 1's network.
+    pub start: Option<UNet>,
     /// Pictures for stage 1.
     pub guided_pictures: u64,
-    /// Pictures for each round.
-    pub round_pictures: u64,
-    /// How many times as many the rounds to 4 steps and fewer get.
-    pub last_factor: u64,
-    pub batch: usize,
-    /// Largest learning rate.
+    /// Largest learning rate of stage 1.
     pub lr: f64,
+    /// The rounds after it.
+    pub rounds: Vec<Round>,
+    pub batch: usize,
     pub seed: u64,
-}
-
-impl Plan {
-    /// The rounds' step counts: from `first` (or the most that is kept) down to the fewest.
-    ///
-    /// # Errors
-    /// When a count is no power of two.
-    pub fn rounds(&self) -> Result<Vec<usize>> {
-        ensure!(!self.keep.is_empty(), "--steps: give at least one step count");
-        for s in self.keep.iter().chain([&self.first]) {
-            ensure!(
-                s.is_power_of_two() && *s <= MAX_STEPS,
-                "--steps and --first take powers of two up to {MAX_STEPS}, not {s}"
-            );
-        }
-        let most = self.keep.iter().copied().max().unwrap_or(1).max(self.first);
-        let fewest = self.keep.iter().copied().min().unwrap_or(1);
-        Ok(std::iter::successors(Some(most), |n| Some(n / 2)).take_while(|n| *n >= fewest).collect())
-    }
 }
 
 /// Where a checkpoint's f16 form lies: half the size, for shipping.
@@ -68,14 +49,19 @@ pub fn distill(
     run: &RunDir,
     plan: &Plan,
 ) -> Result<Vec<PathBuf>> {
-    let rounds = plan.rounds()?;
     let distiller = Distiller { plan, data, device, run, teacher };
-    let mut net = distiller.guided()?;
+    let asks_guided = |r: &Round| matches!(r.learn, Learn::Segments(s) if s.target == Some(Target::Guided));
+    let guided = match &plan.guided {
+        Some(net) => Some(net.clone()),
+        None if plan.start.is_none() || plan.rounds.iter().any(asks_guided) => Some(distiller.guided()?),
+        None => None,
+    };
+    let mut net = plan.start.clone().or_else(|| guided.clone()).context("a first network")?;
     let mut kept = Vec::new();
-    for steps in rounds {
-        net = distiller.round(net, steps)?;
-        if plan.keep.contains(&steps) {
-            let file = run.path(&format!("student-{steps}.safetensors"));
+    for round in &plan.rounds {
+        net = distiller.round(guided.as_ref(), net, round)?;
+        if round.keep {
+            let file = run.path(&format!("student-{}.safetensors", round.steps));
             Checkpoint::open(&file, device)?.save(&half_file(&file), DType::F16)?;
             kept.push(file);
         }
@@ -139,21 +125,32 @@ impl Distiller<'_> {
         Ok(tensors)
     }
 
-    /// One round of stage 2.
-    fn round(&self, teacher: UNet, steps: usize) -> Result<UNet> {
-        let factor = if steps <= 4 { self.plan.last_factor } else { 1 };
-        let objective = Halving { teacher: teacher.clone(), steps };
+    /// One round of stage 2: from the last network `net` a student of fewer steps.
+    fn round(&self, guided: Option<&UNet>, net: UNet, round: &Round) -> Result<UNet> {
+        let steps = round.steps;
+        let (objective, ema): (Box<dyn Objective>, f64) = match round.learn {
+            // No moving average: the rate falls to 0 within the round (Salimans & Ho).
+            Learn::Halving => (Box::new(Halving { teacher: net.clone(), steps }), 0.0),
+            Learn::Segments(s) => {
+                let teacher = match s.target {
+                    None => &net,
+                    Some(Target::Guided) => guided.context("a network of stage 1")?,
+                    Some(Target::Teacher) => &self.teacher.net,
+                };
+                let objective = Segments {
+                    teacher: teacher.clone(),
+                    jump: if s.average_jumps { Jump::Average } else { Jump::Student },
+                    segments: steps,
+                    fine: s.fine,
+                    angles: Angles::All,
+                    weight: s.weight,
+                    power: s.power,
+                };
+                (Box::new(objective), s.ema)
+            }
+        };
         let name = format!("student-{steps}");
-        // No moving average: the rate falls to 0 within the round (Salimans & Ho).
-        self.phase(
-            teacher,
-            Kind::Student(steps),
-            &name,
-            &objective,
-            self.plan.round_pictures * factor,
-            self.plan.lr,
-            0.0,
-        )
+        self.phase(net, Kind::Student(steps), &name, &*objective, round.pictures, round.lr, ema)
     }
 
     #[allow(clippy::too_many_arguments)]
