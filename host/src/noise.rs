@@ -14,6 +14,8 @@ pub enum Purpose {
     Shuffle = 2,
     TrainNoise = 3,
     TrainScalars = 4,
+    /// A second noise for pictures that are noised twice.
+    TrainRenoise = 5,
 }
 
 /// A stream of a seed: numbers are addressed by index, so any of them can be made alone.

@@ -10,7 +10,7 @@ use fewstep::diffusion::{angle, guided_v, mix, renoise_factors, rotate};
 use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
 use fewstep::noise::sample_noise;
 use fewstep::train::{
-    Angles, Batch, Grid, Guidance, Halving, Jump, Live, Objective, Segments, Teacher, Weight, halving_target,
+    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Objective, Segments, Teacher, Weight, halving_target,
 };
 use fewstep_core::sampler::schedule;
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
@@ -449,6 +449,7 @@ fn training_batch(t: &[f32], u: &[[f32; 2]]) -> Batch {
         class: (0..n as u16).map(|i| i % 2).collect(),
         t: t.to_vec(),
         u: u.to_vec(),
+        address: Address::default(),
     }
 }
 
@@ -630,8 +631,9 @@ fn kernel_reduces_to_halving() {
         let got = kernel.targets(&batch, &unused()).unwrap();
         let want = Halving { teacher: last.clone(), steps }.targets(&batch, &unused()).unwrap();
         assert!(got.weight.is_none());
-        assert_eq!((&got.phi, &got.class, &got.w), (&want.phi, &want.class, &want.w));
-        assert_eq!(values(&got.z), values(&want.z));
+        assert_eq!((&got.class, &got.w), (&want.class, &want.w));
+        assert!(largest_difference(&got.phi, &want.phi) < 1e-6);
+        assert!(largest_difference(&values(&got.z), &values(&want.z)) < 1e-5);
         let difference = largest_difference(&values(&got.v), &values(&want.v));
         assert!(difference < 1e-5, "{steps} steps: {difference}");
     }
@@ -665,7 +667,7 @@ fn kernels_settings_choose_networks_places_and_weights() {
                 power: 2.0,
             };
             let got = objective.targets(&batch, &live).unwrap();
-            let places: Vec<usize> = (0..n).map(|i| i / 2).collect();
+            let places: Vec<usize> = (0..n).map(|i| 7 - i / 2).collect();
             let w = got.w.clone().unwrap();
             for i in 0..n {
                 assert!((f64::from(got.phi[i]) - grid.angle(places[i])).abs() < 1e-6);

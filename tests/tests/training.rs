@@ -31,6 +31,7 @@ fn train(name: &str, net: &UNet, data: &Dataset, objective: &dyn Objective, s: S
     let phase = Phase {
         name,
         net: net.clone(),
+        auxiliary: None,
         schedule: Schedule { pictures: s.pictures, batch: 32, lr: s.lr, constant: 0.4 },
         optimizer: AdamWOptions { ema: s.ema, ..AdamWOptions::default() },
         seed: s.seed,

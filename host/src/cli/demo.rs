@@ -116,6 +116,7 @@ fn distil_small(
         guided_pictures: 12_800 * budget,
         lr: 5e-4,
         rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
+        finish: None,
         batch: 64,
         seed,
     };

@@ -2,7 +2,9 @@
 
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
-use crate::distill::{Method, Plan, SegmentOptions, Target, distill, halving_rounds, segment_rounds};
+use crate::distill::{
+    Finish, Finishing, Method, Plan, SegmentOptions, Target, distill, halving_rounds, segment_rounds,
+};
 use crate::files;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
 use crate::train::RunDir;
@@ -79,9 +81,61 @@ pub struct Args {
     #[arg(long, value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     guidance_power: Option<f64>,
+    /// What follows each student's training [default: nothing]
+    #[arg(long, value_enum, value_name = "METHOD")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish: Option<Finishing>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    finishing: FinishingArgs,
     #[command(flatten)]
     #[serde(flatten)]
     training: TrainingArgs,
+}
+
+/// Settings of --finish.
+#[derive(clap::Args, Serialize)]
+struct FinishingArgs {
+    /// Pictures for finishing each student, half of them the auxiliary network's [default: 200000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_images: Option<u64>,
+    /// Largest learning rate of finishing [default: 1e-4]
+    #[arg(long, value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_lr: Option<f64>,
+    /// How strongly a finished student holds on to the pictures it drew before [default: 0.1]
+    #[arg(long, value_name = "WEIGHT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finish_anchor: Option<f64>,
+}
+
+impl FinishingArgs {
+    /// Refuses settings of what is not asked for, writes down the defaults of what is.
+    fn settle(&mut self, finish: Option<Finishing>) -> Result<()> {
+        if finish.is_some() {
+            self.finish_images.get_or_insert(200_000);
+            self.finish_lr.get_or_insert(1e-4);
+            self.finish_anchor.get_or_insert(0.1);
+        }
+        for (name, given) in [
+            ("--finish-images", self.finish_images.is_some()),
+            ("--finish-lr", self.finish_lr.is_some()),
+            ("--finish-anchor", self.finish_anchor.is_some()),
+        ] {
+            ensure!(!given || finish.is_some(), "{name} means nothing without --finish; give --finish mm, too");
+        }
+        if let Some(n) = self.finish_images {
+            ensure!((1..=MAX_IMAGES).contains(&n), "--finish-images {n}: give a number from 1 to {MAX_IMAGES}");
+        }
+        if let Some(lr) = self.finish_lr {
+            ensure!(lr > 0.0 && lr < 1.0, "--finish-lr {lr}: give a rate between 0 and 1");
+        }
+        if let Some(a) = self.finish_anchor {
+            ensure!((0.0..=1000.0).contains(&a), "--finish-anchor {a}: give a weight from 0 to 1000");
+        }
+        Ok(())
+    }
 }
 
 impl Args {
@@ -100,6 +154,7 @@ impl Args {
         ] {
             ensure!(!given || used, "{name} means nothing for this --method; leave one of them out");
         }
+        self.finishing.settle(self.finish)?;
         if !pd {
             self.target.get_or_insert(Target::Guided);
         }
@@ -109,8 +164,8 @@ impl Args {
                 "--guided-images means nothing with --guided or --start: there is no stage 1; leave one of them out"
             );
             ensure!(
-                self.guided.is_some() || self.target == Some(Target::Teacher),
-                "--start with --target guided needs the network of stage 1, too: give --guided FILE, or --target teacher"
+                self.guided.is_some() || self.target == Some(Target::Teacher) && self.finish.is_none(),
+                "--start with --target guided or --finish needs the network of stage 1, too: give --guided FILE"
             );
         } else {
             self.guided_images.get_or_insert(400_000);
@@ -167,6 +222,19 @@ impl Args {
         )
     }
 
+    /// What follows every student's round.
+    fn finish(&self) -> Option<Finish> {
+        let f = &self.finishing;
+        self.finish.map(|Finishing::Mm| Finish {
+            target: self.target.unwrap_or(Target::Guided),
+            pictures: f.finish_images.unwrap_or_default(),
+            lr: f.finish_lr.unwrap_or_default(),
+            ema: self.ema.unwrap_or(0.999),
+            anchor: f.finish_anchor.unwrap_or_default(),
+            auxiliary_updates: 1,
+        })
+    }
+
     /// Opens what --guided and --start name, if they do; notes the checksums.
     fn open_networks(&mut self, device: &Device, teacher: &Arch) -> Result<[Option<Checkpoint>; 2]> {
         let open = |name: &str, file: &Option<PathBuf>, fits: fn(Kind) -> bool, wanted: &str| -> Result<_> {
@@ -195,7 +263,7 @@ impl Args {
 
 pub fn run(mut args: Args) -> Result<()> {
     args.settle()?;
-    let rounds = args.rounds()?;
+    let mut rounds = args.rounds()?;
     let device = args.training.open()?;
     let teacher = Checkpoint::open(&args.teacher, &device)?;
     if teacher.kind != Kind::Teacher {
@@ -211,6 +279,13 @@ pub fn run(mut args: Args) -> Result<()> {
         given.is_none() || arch == *base,
         "--guided and --start have a shape of their own; leave --width, --blocks and --heads out"
     );
+    // A student to start from that has these steps needs no round, when it is only to be finished.
+    if let (Some(Kind::Student(n)), Some(first)) = (start.as_ref().map(|s| s.kind), rounds.first_mut())
+        && args.finish.is_some()
+        && first.steps == n
+    {
+        first.pictures = 0;
+    }
     let plan = Plan {
         arch,
         guided: guided.map(|g| g.net),
@@ -218,6 +293,7 @@ pub fn run(mut args: Args) -> Result<()> {
         guided_pictures: args.guided_images.unwrap_or_default(),
         lr: args.lr,
         rounds,
+        finish: args.finish(),
         batch: t.batch,
         seed: t.seed,
     };

@@ -26,7 +26,7 @@ struct Cli {
 enum Verb {
     Data(data::Args),
     TrainTeacher(train_teacher::Args),
-    Distill(distill::Args),
+    Distill(Box<distill::Args>),
     Export(export::Args),
     Sample(sample::Args),
     Inspect(inspect::Args),
@@ -66,7 +66,7 @@ pub fn main() -> i32 {
     let result = match cli.verb {
         Verb::Data(a) => data::run(a),
         Verb::TrainTeacher(a) => train_teacher::run(a),
-        Verb::Distill(a) => distill::run(a),
+        Verb::Distill(a) => distill::run(*a),
         Verb::Export(a) => export::run(a),
         Verb::Sample(a) => sample::run(a),
         Verb::Inspect(a) => inspect::run(a),

@@ -61,8 +61,17 @@ pub fn run(args: Args) -> Result<()> {
     let schedule = Schedule { pictures: args.images, batch: t.batch, lr: args.lr, constant: 0.4 };
     let optimizer = AdamWOptions { ema: args.ema, ..AdamWOptions::default() };
     let objective = Teacher { classes: net.arch.classes, dropout: args.class_dropout };
-    let phase =
-        Phase { name: "teacher", net, schedule, optimizer, seed: t.seed, data: &data, device: &device, run: &run };
+    let phase = Phase {
+        name: "teacher",
+        net,
+        auxiliary: None,
+        schedule,
+        optimizer,
+        seed: t.seed,
+        data: &data,
+        device: &device,
+        run: &run,
+    };
     let net = phase.run(&objective)?;
     let provenance = BTreeMap::from([
         ("command".to_string(), "fewstep train-teacher".to_string()),

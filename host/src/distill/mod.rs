@@ -6,12 +6,13 @@
 mod rounds;
 
 pub use rounds::{
-    Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine, halving_rounds, segment_rounds,
+    Finish, Finishing, Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine,
+    halving_rounds, segment_rounds,
 };
 
 use crate::data::Dataset;
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
-use crate::train::{Angles, Guidance, Halving, Jump, Objective, Phase, RunDir, Schedule, Segments};
+use crate::train::{Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Plan {
     pub lr: f64,
     /// The rounds after it.
     pub rounds: Vec<Round>,
+    /// What follows every kept student's round.
+    pub finish: Option<Finish>,
     pub batch: usize,
     pub seed: u64,
 }
@@ -53,18 +56,27 @@ pub fn distill(
     let asks_guided = |r: &Round| matches!(r.learn, Learn::Segments(s) if s.target == Some(Target::Guided));
     let guided = match &plan.guided {
         Some(net) => Some(net.clone()),
-        None if plan.start.is_none() || plan.rounds.iter().any(asks_guided) => Some(distiller.guided()?),
+        None if plan.start.is_none() || plan.finish.is_some() || plan.rounds.iter().any(asks_guided) => {
+            Some(distiller.guided()?)
+        }
         None => None,
     };
     let mut net = plan.start.clone().or_else(|| guided.clone()).context("a first network")?;
     let mut kept = Vec::new();
     for round in &plan.rounds {
         net = distiller.round(guided.as_ref(), net, round)?;
-        if round.keep {
-            let file = run.path(&format!("student-{}.safetensors", round.steps));
-            Checkpoint::open(&file, device)?.save(&half_file(&file), DType::F16)?;
-            kept.push(file);
+        if !round.keep {
+            continue;
         }
+        let mut name = format!("student-{}", round.steps);
+        if let (Some(finish), Some(guided)) = (&plan.finish, &guided) {
+            // The next round starts from the student as it was: it has learnt the ways, not only their ends.
+            distiller.finish(guided, &net, round.steps, finish)?;
+            name += "-finished";
+        }
+        let file = run.path(&format!("{name}.safetensors"));
+        Checkpoint::open(&file, device)?.save(&half_file(&file), DType::F16)?;
+        kept.push(file);
     }
     Ok(kept)
 }
@@ -104,7 +116,17 @@ impl Distiller<'_> {
         let objective = Guidance { teacher: self.teacher.net.clone() };
         // A student of another shape has more to learn, at a higher rate.
         let lr = if net.arch == self.teacher.net.arch { self.plan.lr } else { self.plan.lr * 3.0 };
-        self.phase(net, Kind::Guided, "guided", &objective, self.plan.guided_pictures, lr, 0.999)
+        self.phase(Stint {
+            name: "guided",
+            net,
+            auxiliary: None,
+            kind: Kind::Guided,
+            objective: &objective,
+            pictures: self.plan.guided_pictures,
+            lr,
+            constant: 0.4,
+            ema: 0.999,
+        })
     }
 
     /// The student's first parameters: the teacher's wherever the shapes agree, with zero weights for w.
@@ -149,41 +171,88 @@ impl Distiller<'_> {
                 (Box::new(objective), s.ema)
             }
         };
-        let name = format!("student-{steps}");
-        self.phase(net, Kind::Student(steps), &name, &*objective, round.pictures, round.lr, ema)
+        if matches!(round.learn, Learn::Segments(_)) && round.pictures == 0 {
+            // The student that the run starts from is this one already.
+            self.save(&net, Kind::Student(steps), &format!("student-{steps}"), "as it was given")?;
+            return Ok(net);
+        }
+        self.phase(Stint {
+            name: &format!("student-{steps}"),
+            net,
+            auxiliary: None,
+            kind: Kind::Student(steps),
+            objective: &*objective,
+            pictures: round.pictures,
+            lr: round.lr,
+            constant: 0.0,
+            ema,
+        })
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn phase(
-        &self,
-        net: UNet,
-        kind: Kind,
-        name: &str,
-        objective: &dyn Objective,
-        pictures: u64,
-        lr: f64,
-        ema: f64,
-    ) -> Result<UNet> {
-        let path = self.run.path(&format!("{name}.safetensors"));
+    /// The finishing stage of a student.
+    fn finish(&self, guided: &UNet, student: &UNet, steps: usize, o: &Finish) -> Result<UNet> {
+        let teacher = if o.target == Target::Guided { guided } else { &self.teacher.net };
+        let objective = Moments {
+            teacher: teacher.clone(),
+            start: student.clone(),
+            anchor: o.anchor,
+            segments: steps,
+            auxiliary_updates: o.auxiliary_updates,
+        };
+        self.phase(Stint {
+            name: &format!("student-{steps}-finished"),
+            net: student.clone(),
+            auxiliary: Some(guided.clone()),
+            kind: Kind::Student(steps),
+            objective: &objective,
+            pictures: o.pictures,
+            lr: o.lr,
+            constant: 0.0,
+            ema: o.ema,
+        })
+    }
+
+    /// Trains what is not trained yet.
+    fn phase(&self, s: Stint) -> Result<UNet> {
+        let path = self.run.path(&format!("{}.safetensors", s.name));
         if path.exists() {
             return Ok(Checkpoint::open(&path, self.device)?.net);
         }
-        let constant = if matches!(kind, Kind::Guided) { 0.4 } else { 0.0 };
         let phase = Phase {
-            name,
-            net,
-            schedule: Schedule { pictures, batch: self.plan.batch, lr, constant },
-            optimizer: AdamWOptions { ema, ..AdamWOptions::default() },
+            name: s.name,
+            net: s.net,
+            auxiliary: s.auxiliary,
+            schedule: Schedule { pictures: s.pictures, batch: self.plan.batch, lr: s.lr, constant: s.constant },
+            optimizer: AdamWOptions { ema: s.ema, ..AdamWOptions::default() },
             seed: self.plan.seed,
             data: self.data,
             device: self.device,
             run: self.run,
         };
-        let net = phase.run(objective)?;
-        let mut provenance = self.teacher.provenance.clone();
-        provenance.insert("distilled".into(), format!("{name}, {pictures} pictures, seed {}", self.plan.seed));
-        Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names.clone(), provenance }
-            .save(&path, DType::F32)?;
+        let net = phase.run(s.objective)?;
+        self.save(&net, s.kind, s.name, &format!("{} pictures, seed {}", s.pictures, self.plan.seed))?;
         Ok(net)
     }
+
+    fn save(&self, net: &UNet, kind: Kind, name: &str, how: &str) -> Result<()> {
+        let mut provenance = self.teacher.provenance.clone();
+        provenance.insert("distilled".into(), format!("{name}, {how}"));
+        Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names.clone(), provenance }
+            .save(&self.run.path(&format!("{name}.safetensors")), DType::F32)
+    }
+}
+
+/// A phase of a distillation.
+struct Stint<'a> {
+    name: &'a str,
+    net: UNet,
+    auxiliary: Option<UNet>,
+    kind: Kind,
+    objective: &'a dyn Objective,
+    pictures: u64,
+    lr: f64,
+    /// Share of the phase before the rate falls.
+    constant: f64,
+    /// Decay of the moving average, 0 for none.
+    ema: f64,
 }

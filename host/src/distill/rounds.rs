@@ -93,6 +93,27 @@ pub fn halving_rounds(keep: &[usize], first: usize, pictures: u64, last_factor: 
     Ok(counts.map(round).collect())
 }
 
+/// How a student is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finishing {
+    /// moment matching with an auxiliary denoiser
+    Mm,
+}
+
+/// The stage after a student's round: [`crate::train::Moments`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Finish {
+    pub target: Target,
+    /// Of both networks' updates.
+    pub pictures: u64,
+    pub lr: f64,
+    /// Decay of the student's average, which is what is kept.
+    pub ema: f64,
+    pub anchor: f64,
+    pub auxiliary_updates: u64,
+}
+
 /// What the rounds by segments are made of: lists have one value for all students or one for each, most steps first.
 #[derive(Clone, Debug)]
 pub struct SegmentOptions<'a> {

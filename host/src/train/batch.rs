@@ -19,6 +19,29 @@ pub struct Batch {
     pub t: Vec<f32>,
     /// Two more uniform numbers per picture.
     pub u: Vec<[f32; 2]>,
+    pub address: Address,
+}
+
+/// Where the random numbers of a batch lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Address {
+    pub seed: u64,
+    pub step: u64,
+    /// Number of the first picture in the whole batch.
+    pub first: usize,
+}
+
+impl Batch {
+    /// Standard normal noise that is independent of `eps`, of its shape.
+    pub fn fresh_noise(&self) -> candle_core::Result<Tensor> {
+        let Address { seed, step, first } = self.address;
+        let len = self.eps.elem_count() / self.class.len();
+        let mut eps = vec![0.0; self.eps.elem_count()];
+        for (i, eps) in eps.chunks_mut(len).enumerate() {
+            Stream::new(seed, Purpose::TrainRenoise, step as u32, (first + i) as u32).normals(eps);
+        }
+        Tensor::from_vec(eps, self.eps.shape(), self.eps.device())
+    }
 }
 
 /// Endless batches: shuffled passes over a data set, fresh noise every time, all a function of (seed, step).
@@ -85,6 +108,7 @@ impl<'a> Batches<'a> {
                 class: picks[from..to].iter().map(|i| self.data.labels[*i]).collect(),
                 t: t[from..to].to_vec(),
                 u: u[from..to].to_vec(),
+                address: Address { seed: self.seed, step, first: from },
             })
         };
         let parts = parts.min(n);

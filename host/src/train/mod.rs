@@ -5,14 +5,17 @@
 //! randomness is addressed by (seed, step), so a run that was killed goes on with the same bits.
 
 mod batch;
+mod learner;
 mod live;
+mod moments;
 mod objective;
 mod phase;
 mod run_dir;
 mod segments;
 
-pub use batch::{Batch, Batches};
-pub use live::Live;
+pub use batch::{Address, Batch, Batches};
+pub use live::{Live, Turn};
+pub use moments::{Moments, Renoise};
 pub use objective::{Guidance, Halving, Objective, Targets, Teacher, halving_target};
 pub use phase::{Phase, Schedule};
 pub use run_dir::RunDir;

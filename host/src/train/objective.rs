@@ -1,7 +1,7 @@
 //! What a network learns in a phase: batch in, inputs and target v out.
 
 use super::batch::Batch;
-use super::live::Live;
+use super::live::{Live, Turn};
 use crate::diffusion::{guided_v, mix, rotate};
 use crate::nn::{MAX_GUIDANCE, UNet};
 use anyhow::Result;
@@ -22,8 +22,13 @@ pub struct Targets {
 
 /// A phase's learning task. The loss is the mean of weight * (v - target)^2.
 pub trait Objective: Sync {
-    /// What `live` is to learn from a batch.
+    /// What the network whose turn it is has to learn from a batch.
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets>;
+
+    /// Whose turn update `step` is.
+    fn turn(&self, _step: u64) -> Turn {
+        Turn::Student
+    }
 }
 
 fn cosines(phi: &[f32]) -> Vec<f32> {
@@ -39,7 +44,7 @@ pub(super) fn noised(batch: &Batch, phi: &[f32]) -> candle_core::Result<Tensor> 
 }
 
 /// w ~ U[0, 4], as Meng et al. draw it for pixel models.
-fn strengths(batch: &Batch) -> Vec<f32> {
+pub(super) fn strengths(batch: &Batch) -> Vec<f32> {
     batch.u.iter().map(|u| u[0] * MAX_GUIDANCE as f32).collect()
 }
 

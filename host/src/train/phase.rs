@@ -1,11 +1,12 @@
 //! The training loop.
 
 use super::batch::{Batch, Batches};
-use super::live::Live;
+use super::learner::Learner;
+use super::live::{Live, Turn};
 use super::objective::Objective;
 use super::run_dir::RunDir;
 use crate::data::Dataset;
-use crate::nn::{AdamW, AdamWOptions, Params, Query, UNet, read_tensors, write_tensors};
+use crate::nn::{AdamWOptions, Params, Query, UNet, read_tensors, write_tensors};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
@@ -57,7 +58,10 @@ pub struct Phase<'a> {
     /// Name in statistics and of the saved state.
     pub name: &'a str,
     pub net: UNet,
+    /// A second network, which the objective gives turns to; its pictures count too.
+    pub auxiliary: Option<UNet>,
     pub schedule: Schedule,
+    /// Of each network by itself.
     pub optimizer: AdamWOptions,
     pub seed: u64,
     pub data: &'a Dataset,
@@ -106,7 +110,9 @@ fn sum_gradients(params: &Params, shards: &[(Tensor, GradStore)]) -> Result<BTre
 struct Stats<'a> {
     phase: &'a str,
     pictures: u64,
-    loss: f64,
+    loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auxiliary_loss: Option<f64>,
     grad_norm: f64,
     lr: f64,
     seconds: f64,
@@ -116,100 +122,113 @@ struct Stats<'a> {
 struct Saved {
     phase: String,
     step: u64,
+    /// Updates of the networks, the student's first; none stands for one network that had every update.
+    #[serde(default)]
+    updates: Vec<u64>,
     seconds: f64,
+}
+
+/// Losses since the last line of statistics. They stay on the device until they are reported.
+#[derive(Default)]
+struct Losses {
+    parts: Vec<Tensor>,
+    updates: usize,
+}
+
+impl Losses {
+    /// Mean over the updates, none where there were none; empties the list.
+    fn take(&mut self) -> Result<Option<f64>> {
+        let sum: f64 = self.parts.iter().map(|l| Ok(f64::from(l.to_scalar::<f32>()?))).sum::<Result<f64>>()?;
+        let mean = (self.updates > 0).then(|| sum / self.updates as f64);
+        *self = Losses::default();
+        Ok(mean)
+    }
 }
 
 impl Phase<'_> {
     /// Trains to the end of the budget, from the saved state if there is one; returns the network with the moving
     /// average of its parameters (the parameters themselves where the options keep none).
     pub fn run(self, objective: &dyn Objective) -> Result<UNet> {
-        let params = Params::trainable(self.net.params.tensors().clone())?;
-        let net = UNet { arch: self.net.arch.clone(), params };
-        let mut optimizer = AdamW::new(&net.params, self.optimizer)?;
-        let (start, mut seconds) = self.resume(&net, &mut optimizer)?;
+        let mut learners = vec![Learner::new("", &self.net, self.optimizer)?];
+        if let Some(net) = &self.auxiliary {
+            learners.push(Learner::new("auxiliary.", net, self.optimizer)?);
+        }
+        let (start, mut seconds) = self.resume(&mut learners)?;
         let batch_size = self.schedule.batch as u64;
         let total = self.schedule.steps();
-        let mut batches = Batches::new(self.data, &net.arch, self.seed, self.schedule.batch, self.device);
+        let mut batches = Batches::new(self.data, &self.net.arch, self.seed, self.schedule.batch, self.device);
         let mut progress = Progress::new(self.name, total * batch_size, "pictures");
         progress.start_at(start * batch_size);
         let (mut saved, mut clock) = (Instant::now(), Instant::now());
         let log_steps = (LOG_EVERY / batch_size).min(total / LOG_LINES).max(1);
         let save_every = save_interval()?;
-        // Losses stay on the device until they are reported.
-        let mut losses: Vec<Tensor> = Vec::new();
-        let mut log_window = 0;
-        // Shares the values of the variables.
-        let mut live = Live::of(&net);
+        let mut losses = [Losses::default(), Losses::default()];
+        let student = learners[0].current();
+        let auxiliary = learners.get(1).map(Learner::current);
+        let mut live = Live { average: student.clone(), student, auxiliary, turn: Turn::Student };
         for step in start..total {
             let shards = batches.get(step, if self.device.is_cpu() { SHARDS } else { 1 })?;
-            live.average.params = self.average(&net, &optimizer);
-            let gradient = |b: Batch| shard_gradient(&net, &live, objective, &b, self.schedule.batch);
-            let shards = shards.into_par_iter().map(gradient);
-            let shards: Vec<(Tensor, GradStore)> = shards.collect::<Result<_>>()?;
-            let grads = sum_gradients(&net.params, &shards)?;
+            live.average = learners[0].average();
+            live.turn = objective.turn(step);
+            let turn = live.turn as usize;
+            let learner = learners.get_mut(turn).context("an objective with turns needs a second network")?;
+            let gradient = |b: Batch| shard_gradient(&learner.net, &live, objective, &b, self.schedule.batch);
+            let shards: Vec<(Tensor, GradStore)> = shards.into_par_iter().map(gradient).collect::<Result<_>>()?;
+            let grads = sum_gradients(&learner.net.params, &shards)?;
             let lr = self.schedule.rate(step);
-            let grad_norm = optimizer.step(&net.params, &grads, lr)?;
-            losses.extend(shards.into_iter().map(|(loss, _)| loss));
+            let grad_norm = learner.update(&grads, lr)?;
+            losses[turn].parts.extend(shards.into_iter().map(|(loss, _)| loss));
+            losses[turn].updates += 1;
             let done = step + 1;
-            log_window += 1;
             if done % log_steps == 0 || done == total {
-                let sum: f64 = losses.iter().map(|l| Ok(f64::from(l.to_scalar::<f32>()?))).sum::<Result<f64>>()?;
-                let mean = sum / log_window as f64;
-                losses.clear();
-                log_window = 0;
+                let pictures = done * batch_size;
+                let (loss, auxiliary_loss) = (losses[0].take()?, losses[1].take()?);
                 ensure!(
-                    mean.is_finite(),
-                    "{}: the loss is not finite after {} pictures; lower --lr",
+                    loss.iter().chain(&auxiliary_loss).all(|l| l.is_finite()),
+                    "{}: the loss is not finite after {pictures} pictures; lower --lr",
                     self.name,
-                    done * batch_size
                 );
                 seconds += clock.elapsed().as_secs_f64();
                 clock = Instant::now();
-                let pictures = done * batch_size;
-                self.run.log(&Stats { phase: self.name, pictures, loss: mean, grad_norm, lr, seconds })?;
-                progress.set(pictures, &format!("loss {mean:.4}"));
+                self.run.log(&Stats { phase: self.name, pictures, loss, auxiliary_loss, grad_norm, lr, seconds })?;
+                let shown = loss.or(auxiliary_loss).unwrap_or_default();
+                progress.set(pictures, &format!("loss {shown:.4}"));
                 // State is saved where the sum of losses is empty, so that resumed statistics are the same too.
                 if saved.elapsed() >= save_every && done < total {
-                    self.save(&net, &optimizer, seconds)?;
+                    self.save(&learners, done, seconds)?;
                     saved = Instant::now();
                 }
             }
         }
         progress.finish(&format!("{seconds:.0} s of training in all"));
-        let params = self.average(&net, &optimizer);
-        Ok(UNet { arch: net.arch, params })
+        Ok(learners[0].average())
     }
 
-    /// The moving average of the parameters, or the parameters themselves where the options keep none.
-    fn average(&self, net: &UNet, optimizer: &AdamW) -> Params {
-        Params::frozen(if self.optimizer.ema > 0.0 { optimizer.ema() } else { net.params.tensors().clone() })
-    }
-
-    fn save(&self, net: &UNet, optimizer: &AdamW, seconds: f64) -> Result<()> {
+    fn save(&self, learners: &[Learner], step: u64, seconds: f64) -> Result<()> {
         let mut tensors = BTreeMap::new();
-        optimizer.save(&mut tensors);
-        tensors.extend(net.params.tensors().iter().map(|(k, t)| (format!("p.{k}"), t.clone())));
-        let saved = Saved { phase: self.name.into(), step: optimizer.steps(), seconds };
+        learners.iter().for_each(|l| l.save(&mut tensors));
+        let updates = learners.iter().map(Learner::updates).collect();
+        let saved = Saved { phase: self.name.into(), step, updates, seconds };
         write_tensors(&self.run.path("state.safetensors"), &tensors, serde_json::to_string(&saved)?)
     }
 
     /// Takes up the saved state of this phase; returns the step to go on with and the seconds spent so far.
-    fn resume(&self, net: &UNet, optimizer: &mut AdamW) -> Result<(u64, f64)> {
+    fn resume(&self, learners: &mut [Learner]) -> Result<(u64, f64)> {
         let path = self.run.path("state.safetensors");
         let mut from = (0, 0.0);
         if path.exists() {
             let damaged =
                 || format!("{}: the saved state is damaged; delete it to start the phase again", path.display());
             let (tensors, description) = read_tensors(&path, self.device).with_context(damaged)?;
-            let saved: Saved = serde_json::from_str(&description).with_context(damaged)?;
+            let mut saved: Saved = serde_json::from_str(&description).with_context(damaged)?;
+            if saved.updates.is_empty() {
+                saved.updates.push(saved.step);
+            }
             if saved.phase == self.name {
-                for (name, var) in net.params.vars() {
-                    let t = tensors
-                        .get(&format!("p.{name}"))
-                        .with_context(|| format!("{} lacks {name}", path.display()))?;
-                    var.set(t).with_context(|| format!("{}: {name} has another shape", path.display()))?;
+                ensure!(saved.updates.len() == learners.len(), damaged());
+                for (learner, updates) in learners.iter_mut().zip(&saved.updates) {
+                    learner.load(&tensors, *updates).with_context(damaged)?;
                 }
-                optimizer.load(&tensors, saved.step)?;
                 from = (saved.step, saved.seconds);
                 eprintln!("{}: going on after {} pictures", self.name, saved.step * self.schedule.batch as u64);
             }

@@ -116,7 +116,7 @@ impl Segments {
             Angles::All => (self.segments * self.fine, 1),
         };
         // t is spread evenly over [0, 1): so are the places, however few they are.
-        t.iter().map(|t| ((f64::from(*t) * count as f64) as usize).min(count - 1) * stride).collect()
+        t.iter().map(|t| (count - 1 - ((f64::from(*t) * count as f64) as usize).min(count - 1)) * stride).collect()
     }
 }
 
