@@ -2,7 +2,7 @@
 
 use super::panel::CHANNELS;
 use super::simd::round_saturated;
-use super::store::{self, Factors};
+use super::store::Factors;
 use super::{bare, direct, winograd};
 use crate::ops::{self, Conv, ConvIn, ConvOut};
 
@@ -10,11 +10,15 @@ use crate::ops::{self, Conv, ConvIn, ConvOut};
 /// so that no sum reaches 2^128.
 const FINITE: f32 = 1.0e27;
 
+/// Smallest scale, but for 0, that a power of two of the accumulators can be divided out of exactly.
+const NORMAL: f32 = 1.0e-30;
+
 /// [`ops::conv`](crate::ops::conv()).
 pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8]) {
     let small = |x: f32| -FINITE < x && x < FINITE;
+    let exact = |x: f32| x == 0.0 || !(-NORMAL < x && x < NORMAL);
     let mut channels = p.scale.iter().zip(p.bias);
-    if !(channels.all(|(scale, bias)| small(scale * p.a) && small(bias * p.b)) && small(p.c)) {
+    if !(channels.all(|(scale, bias)| small(scale * p.a) && exact(scale * p.a) && small(bias * p.b)) && small(p.c)) {
         return ops::conv(p, input, out);
     }
     let words: &mut [u32] = bytemuck::try_cast_slice_mut(whole_words(scratch)).unwrap_or_default();
@@ -36,7 +40,7 @@ fn whole_words(bytes: &mut [u8]) -> &mut [u8] {
     &mut bytes[..whole]
 }
 
-/// Turns the accumulators of four output channels of a cell into outputs.
+/// Turns the accumulators of four output channels into outputs, cell by cell.
 #[derive(Debug)]
 pub struct Sink<'a> {
     out: ConvOut<'a>,
@@ -49,44 +53,57 @@ pub struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    fn new(p: &Conv<'_>, out: ConvOut<'a>) -> Self {
+    pub fn new(p: &Conv<'_>, out: ConvOut<'a>) -> Self {
         let none = [0.0; CHANNELS];
         Self { out, c: p.c, cout: p.cout, first: 0, count: 0, factors: Factors { scale: none, bias: none } }
     }
 
-    /// The next cells are of channels `first..first + 4`, as far as they exist.
-    pub fn channels(&mut self, p: &Conv<'_>, first: usize) {
+    /// The next accumulators are of channels `first..first + 4`, as far as they exist, and 2^shift times their value.
+    /// Scales are divided by that, instead of accumulators: both are exact, and so is their product as it was.
+    pub fn channels(&mut self, p: &Conv<'_>, first: usize, shift: u32) {
         self.first = first;
         self.count = CHANNELS.min(p.cout - first);
+        let part = 1.0 / (1u32 << shift) as f32;
         for i in 0..self.count {
-            self.factors.scale[i] = p.scale[first + i] * p.a;
+            self.factors.scale[i] = p.scale[first + i] * p.a * part;
             self.factors.bias[i] = p.bias[first + i] * p.b;
         }
     }
 
-    /// The accumulators of one cell, each 2^SHIFT times its value.
-    #[inline(always)]
-    pub fn cell<const SHIFT: u32>(&mut self, cell: usize, acc: &[i32]) {
-        let at = cell * self.cout + self.first;
+    /// acc: [cells][4], of the cells from `cell` on.
+    pub fn cells(&mut self, cell: usize, cells: usize, acc: &[i32]) {
+        let acc = &acc[..cells * CHANNELS];
+        let from = cell * self.cout + self.first;
+        #[cfg(all(arm_dsp, target_abi = "eabihf"))]
+        if self.count == CHANNELS && cells > 0 {
+            use super::store::asm;
+            let span = from..from + (cells - 1) * self.cout + CHANNELS;
+            let (at, factors, c) = (acc.as_ptr(), &raw const self.factors, self.c);
+            // SAFETY: the slices have all accumulators and the first to the last output; the ABI says that there is an FPU.
+            unsafe {
+                match &mut self.out {
+                    ConvOut::I8(out) => asm::to_i8(at, out[span].as_mut_ptr(), cells, self.cout, factors, c),
+                    ConvOut::I16(out) => asm::to_i16(at, out[span].as_mut_ptr(), cells, 2 * self.cout, factors, c),
+                    ConvOut::I16Add(out) => {
+                        asm::add_to_i16(at, out[span].as_mut_ptr(), cells, 2 * self.cout, factors, c);
+                    }
+                    ConvOut::F32(out) => asm::to_f32(at, out[span].as_mut_ptr(), cells, 4 * self.cout, factors, c),
+                }
+            }
+            return;
+        }
+        for (cell, acc) in acc.chunks_exact(CHANNELS).enumerate() {
+            self.cell(from + cell * self.cout, acc);
+        }
+    }
+
+    /// Four accumulators to the outputs from `at` on.
+    #[inline(never)]
+    fn cell(&mut self, at: usize, acc: &[i32]) {
         let span = at..at + self.count;
         let c = self.c;
-        // The common ways, where the CPU has them.
-        if let Ok(acc) = acc.try_into() {
-            let done = match &mut self.out {
-                ConvOut::I16(out) => <&mut [i16; 4]>::try_from(&mut out[span.clone()])
-                    .ok()
-                    .and_then(|out| store::four::<SHIFT, false>(acc, &self.factors, c, out)),
-                ConvOut::I16Add(out) => <&mut [i16; 4]>::try_from(&mut out[span.clone()])
-                    .ok()
-                    .and_then(|out| store::four::<SHIFT, true>(acc, &self.factors, c, out)),
-                _ => None,
-            };
-            if done.is_some() {
-                return;
-            }
-        }
         let values = acc.iter().zip(self.factors.scale.iter().zip(&self.factors.bias));
-        let values = values.map(|(&acc, (scale, bias))| (acc >> SHIFT) as f32 * scale + bias);
+        let values = values.map(|(&acc, (scale, bias))| acc as f32 * scale + bias);
         match &mut self.out {
             ConvOut::I8(out) => {
                 out[span].iter_mut().zip(values).for_each(|(out, y)| *out = round_saturated::<8>(y) as i8);

@@ -54,14 +54,6 @@ one_operand!(
     sxtb16_odd, "sxtb16 {d}, {n}, ror #8", |x| pair((x >> 8) as i8 as i32, (x >> 24) as i8 as i32)
 );
 two_operands!(
-    /// Halves of `a` plus bytes 0 and 2 of `b`.
-    sxtab16, "sxtab16 {d}, {n}, {m}", |a, b| add16(a, sxtb16(b))
-);
-two_operands!(
-    /// Halves of `a` plus bytes 1 and 3 of `b`.
-    sxtab16_odd, "sxtab16 {d}, {n}, {m}, ror #8", |a, b| add16(a, sxtb16_odd(b))
-);
-two_operands!(
     /// Sums of halves; they wrap.
     add16, "sadd16 {d}, {n}, {m}", |a, b| pair(low(a) + low(b), high(a) + high(b))
 );

@@ -1,5 +1,7 @@
 //! The backend against the scalar functions, with the instructions' definitions on other targets.
 
+use super::conv::Sink;
+use super::winograd::{Method, Plan};
 use super::{KERNELS, direct, winograd};
 use crate::Arena;
 use crate::ops::testing::Numbers;
@@ -109,52 +111,89 @@ fn extremes_equal_scalar() {
     }
 }
 
-/// The largest transformed cells and weights, of alternating signs, and the longest sum that Winograd takes.
+/// The largest transformed cells and weights, of alternating signs, and the longest sums that Winograd takes.
 #[test]
 fn bounds_of_winograd_hold() {
-    let (cin, side) = (1824, 4);
-    for flip in [0, 3, 5, 6, 9, 10, 12, 15] {
-        let sign = |cell: usize| (flip >> (cell % 2)) & 1 ^ (flip >> (2 + cell / side % 2)) & 1;
-        let narrow: Vec<i8> = (0..side * side * cin).map(|i| [-128, 127][sign(i / cin)]).collect();
-        let weights: Vec<i8> =
-            (0..9 * cin).map(|i| [-128, 127][(i / cin % 3 + i / cin / 3) % 2 * (flip & 1)]).collect();
-        let p = Conv {
-            height: side,
-            width: side,
-            cin,
-            cout: 1,
-            kernel: 3,
-            weights: &weights,
-            scale: &[1.0],
-            bias: &[0.0],
-            a: 1.0,
-            b: 1.0,
-            c: 0.0,
-            zp: if flip & 2 == 0 { 127 } else { -128 },
-        };
-        let mut arena = Arena::<{ 64 * 1024 }>::new();
-        assert!(winograd::Plan::new(&p, 16 * 1024).is_some());
-        let (mut got, mut want) = ([0f32; 16], [0f32; 16]);
-        (KERNELS.conv)(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut got), arena.bytes());
-        conv(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut want));
-        assert_eq!(got, want);
+    for (method, cin) in [(Method::Two, 1824), (Method::Four, 456)] {
+        assert_eq!(method.max_cin() / 4 * 4, cin);
+        for flip in 0..32 {
+            extremes_of_winograd(method, cin, flip);
+        }
     }
-    let p = |cin| Conv {
-        height: 4,
-        width: 4,
+}
+
+fn extremes_of_winograd(method: Method, cin: usize, flip: usize) {
+    let side = 4;
+    // Signs change by columns, by rows, by both, or not at all; those of the cells apart from those of the weights.
+    let sign = |bits: usize, row: usize, column: usize| (bits & row) ^ (bits >> 1 & column) & 1;
+    let narrow: Vec<i8> =
+        (0..side * side * cin).map(|i| [-128, 127][sign(flip, i / cin / side % 2, i / cin % 2) & 1]).collect();
+    let weights: Vec<i8> =
+        (0..9 * cin).map(|i| [-128, 127][sign(flip >> 2, i / cin / 3 % 2, i / cin % 3 % 2) & 1]).collect();
+    let p = Conv {
+        height: side,
+        width: side,
         cin,
         cout: 1,
         kernel: 3,
-        weights: &[],
-        scale: &[],
-        bias: &[],
+        weights: &weights,
+        scale: &[1.0],
+        bias: &[0.0],
         a: 1.0,
         b: 1.0,
         c: 0.0,
-        zp: 0,
+        zp: if flip & 16 == 0 { 127 } else { -128 },
     };
-    assert!(winograd::Plan::new(&p(winograd::MAX_CIN.next_multiple_of(4)), 16 * 1024).is_none());
-    assert!(winograd::Plan::new(&p(6), 16 * 1024).is_none());
+    let (mut got, mut want) = ([0f32; 16], [0f32; 16]);
+    let mut words = vec![0xa5a5_a5a5; 40 * 1024];
+    let plan = Plan::of(method, &p, words.len()).expect("it fits");
+    winograd::run(&p, &narrow, &plan, &mut words, &mut Sink::new(&p, ConvOut::F32(&mut got)));
+    conv(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut want));
+    assert_eq!(got, want, "{method:?} {flip}");
+    // One group of channels more does not fit.
+    let p = Conv { cin: cin + 4, weights: &[], ..p };
+    assert!(Plan::of(method, &p, words.len()).is_none());
+}
+
+/// Both methods on every size around the tiles' edges, in chunks and groups of several sizes.
+#[test]
+fn both_methods_equal_scalar() {
+    let mut n = Numbers(705);
+    for method in [Method::Two, Method::Four] {
+        for height in 1..=9 {
+            for width in 1..=6 {
+                let (cin, cout) = (1 + (height * 7 + width * 5) % 19, 1 + (height * 3 + width) % 13);
+                let (weights, narrow) = (n.i8s(cout * 9 * cin), n.i8s(height * width * cin));
+                let (scale, bias) = (n.f32s(cout, 0.01), n.f32s(cout, 3.0));
+                let p = Conv {
+                    height,
+                    width,
+                    cin,
+                    cout,
+                    kernel: 3,
+                    weights: &weights,
+                    scale: &scale,
+                    bias: &bias,
+                    a: 0.31,
+                    b: 7.0,
+                    c: 0.83,
+                    zp: [-128, 127, 3][height % 3],
+                };
+                for size in [400, 700, 1200, 5000] {
+                    let mut words = vec![0xa5a5_a5a5; size];
+                    let Some(plan) = Plan::of(method, &p, size) else {
+                        assert!(size < 1200 || width * cin < 4);
+                        continue;
+                    };
+                    let cells = height * width * cout;
+                    let (mut got, mut want) = (vec![0f32; cells], vec![0f32; cells]);
+                    winograd::run(&p, &narrow, &plan, &mut words, &mut Sink::new(&p, ConvOut::F32(&mut got)));
+                    conv(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut want));
+                    assert_eq!(got, want, "{method:?} {height}x{width}x{cin} to {cout}, {plan:?}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,400 @@
+//! 3x3 convolution of int8 as F(2x2, 3x3) or F(4x2, 3x3) in int16, with exactly the accumulators of the direct sum.
+//!
+//! One dimension: two outputs of three taps g0 g1 g2 over four cells d0 d1 d2 d3 are, without a fraction anywhere,
+//!
+//! ```text
+//! M0 = 2 (d0 - d2) g0    M1 = (d1 + d2) (g0 + g1 + g2)    M2 = (d2 - d1) (g0 - g1 + g2)    M3 = 2 (d3 - d1) g2
+//! 2 y0 = M0 + M1 + M2    2 y1 = M1 - M2 + M3
+//! ```
+//!
+//! and four outputs over six cells
+//!
+//! ```text
+//! M0 = (4 (d0 - d2) + (d4 - d2)) g0                  M1 = (d3 + d4 - 4 (d1 + d2)) (g0 + g1 + g2)
+//! M2 = (4 (d1 - d2) + (d4 - d3)) (g0 - g1 + g2)      M3 = (2 (d3 - d1) + (d4 - d2)) (g0 + 2 g1 + 4 g2)
+//! M4 = (2 (d1 - d3) + (d4 - d2)) (g0 - 2 g1 + 4 g2)  M5 = (4 (d1 - d3) + (d5 - d3)) g2
+//! A = M1 + M2    B = M1 - M2    C = M3 + M4    D = M3 - M4
+//! 24 y0 = C - 4 A + 6 M0    12 y1 = D - 2 B    6 y2 = C - A    6 y3 = 2 D - B + 6 M5
+//! ```
+//!
+//! F(2x2) is the first in both dimensions, 4 products per output instead of 9; F(4x2) the second down and the first
+//! across, 3 per output. The accumulators that come out are 4 and 16 times those of the direct sum.
+//!
+//! **Exactness.** All sums wrap modulo 2^32, in which additions, subtractions and multiplications by integers are exact.
+//! F(2x2): the sums of products are 4 acc modulo 2^32. F(4x2): they are 48, 24 or 12 acc, which the inverse of 3 modulo
+//! 2^32 (times 1, 2 or 4) makes 16 acc. Either is the number itself, and an arithmetic shift undoes the power of two
+//! without loss, as soon as it fits i32: |acc| <= 9 * 255 * 128 * cin, so for cin up to [`Method::max_cin`].
+//!
+//! **Operands.** They are exact in i16. With q - zp at most 255 in magnitude: F(2x2) at most 4 * 2 * 255 = 2040 (two differences,
+//! one of them doubled twice over), F(4x2) at most 10 * 4 * 255 = 10200. The weights: 9 * 128 = 1152, and
+//! 7 * 3 * 128 = 2688. The cells enter as they are stored; in every combination but one the zero point cancels, and
+//! there it is taken out (before that, the numbers are within 10 * 2 * 128).
+//!
+//! **Order.** For each vertical index the cells of a chunk of tiles are transformed and stay; the weights of four output
+//! channels after the other are transformed and pass; the sums enter planes of partial outputs, in an order in which
+//! three planes are enough for four rows (two for two). Rows go out as soon as they are complete. Indices that only
+//! serve rows outside the picture are left out. So the scratch holds one index of the cells and of four channels'
+//! weights, and the partial outputs of a group of output channels.
+
+mod cells;
+mod product;
+mod weights;
+
+use super::conv::Sink;
+use super::panel::CHANNELS;
+use crate::ops::Conv;
+use cells::{Combine, Strip};
+use product::{PLANE, Planes, Rows, THIRD};
+use weights::Taps;
+
+/// Rows of a tile; all have two columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// F(2x2)
+    Two,
+    /// F(4x2)
+    Four,
+}
+
+/// One vertical index: the input rows that are combined, counted from the one above the tile; how; the taps; what
+/// becomes of the sums; which output rows are complete then, and where they lie.
+struct Index {
+    rows: [isize; 4],
+    combine: Combine,
+    taps: Taps,
+    enter: Rows,
+    done: &'static [(usize, Place)],
+}
+
+/// Where complete rows lie.
+#[derive(Clone, Copy)]
+enum Place {
+    Plane(usize),
+    Spare,
+}
+
+/// M1, M2, M0, M3.
+const TWO: [Index; 4] = [
+    Index { rows: [1, 2, 1, 2], combine: Combine::Sum, taps: Taps::Plus, enter: Rows::Keep(0), done: &[] },
+    Index { rows: [2, 1, 2, 1], combine: Combine::Difference, taps: Taps::Minus, enter: Rows::SumDifference, done: &[] },
+    Index {
+        rows: [0, 2, 0, 2],
+        combine: Combine::Difference,
+        taps: Taps::Top,
+        enter: Rows::FinishTwo(0),
+        done: &[(0, Place::Plane(0))],
+    },
+    Index {
+        rows: [3, 1, 3, 1],
+        combine: Combine::Difference,
+        taps: Taps::Bottom,
+        enter: Rows::FinishTwo(1),
+        done: &[(1, Place::Plane(1))],
+    },
+];
+
+/// M1, M2, M3, M4, M0, M5.
+const FOUR: [Index; 6] = [
+    Index { rows: [1, 2, 3, 4], combine: Combine::Outer, taps: Taps::Plus, enter: Rows::Keep(0), done: &[] },
+    Index { rows: [1, 2, 4, 3], combine: Combine::Four, taps: Taps::Minus, enter: Rows::SumDifference, done: &[] },
+    Index { rows: [3, 1, 4, 2], combine: Combine::Two, taps: Taps::PlusTwo, enter: Rows::Keep(2), done: &[] },
+    Index {
+        rows: [1, 3, 4, 2],
+        combine: Combine::Two,
+        taps: Taps::MinusTwo,
+        enter: Rows::Middle,
+        done: &[(1, Place::Plane(2)), (2, Place::Spare)],
+    },
+    Index {
+        rows: [0, 2, 4, 2],
+        combine: Combine::Four,
+        taps: Taps::Top,
+        enter: Rows::FinishSix(0, THIRD),
+        done: &[(0, Place::Plane(0))],
+    },
+    Index {
+        rows: [1, 3, 5, 3],
+        combine: Combine::Four,
+        taps: Taps::Bottom,
+        enter: Rows::FinishSix(1, THIRD.wrapping_mul(4)),
+        done: &[(3, Place::Plane(1))],
+    },
+];
+
+impl Method {
+    /// Output rows of a tile.
+    const fn rows(self) -> usize {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+
+    const fn indices(self) -> &'static [Index] {
+        match self {
+            Self::Two => &TWO,
+            Self::Four => &FOUR,
+        }
+    }
+
+    /// Planes of partial outputs.
+    const fn planes(self) -> usize {
+        match self {
+            Self::Two => 2,
+            Self::Four => 3,
+        }
+    }
+
+    /// Words of spare planes for a tile pair.
+    const fn spare(self) -> usize {
+        match self {
+            Self::Two => 0,
+            Self::Four => PLANE,
+        }
+    }
+
+    /// The accumulators come out this much too large, as a power of two.
+    const fn shift(self) -> u32 {
+        match self {
+            Self::Two => 2,
+            Self::Four => 4,
+        }
+    }
+
+    /// Most input channels for which the enlarged accumulators fit i32.
+    pub const fn max_cin(self) -> usize {
+        (i32::MAX as usize >> self.shift()) / (9 * 255 * 128)
+    }
+
+    /// Tile pairs of `tiles` that index `i` needs, from the first on.
+    fn needed(self, p: &Conv<'_>, i: usize) -> usize {
+        let across = p.width.div_ceil(2);
+        // The first row that is complete only with this index.
+        let row = match self.indices()[i].done {
+            [(row, _), ..] if i + 1 == self.indices().len() => *row,
+            _ => 0,
+        };
+        // Tile rows of which that row is within the picture.
+        p.height.saturating_sub(row).div_ceil(self.rows()) * across
+    }
+}
+
+/// How the scratch is cut.
+#[derive(Debug)]
+pub struct Plan {
+    pub method: Method,
+    /// Tile pairs of a chunk.
+    tile_pairs: usize,
+    /// Blocks of four output channels whose outputs wait together.
+    blocks: usize,
+    /// Instructions, estimated.
+    pub cost: u64,
+}
+
+/// Bytes of a row outside the picture, or of the last row's copy: words of whole groups can be read from each cell.
+fn row_bytes(p: &Conv<'_>) -> usize {
+    (p.width * p.cin + 3).next_multiple_of(8)
+}
+
+impl Plan {
+    /// The cheapest way; `None` for layers that do not go this way, or when `words` of scratch hold no tile.
+    pub fn new(p: &Conv<'_>, words: usize) -> Option<Self> {
+        let (two, four) = (Self::of(Method::Two, p, words), Self::of(Method::Four, p, words));
+        match (two, four) {
+            (Some(two), Some(four)) => Some(if four.cost < two.cost { four } else { two }),
+            (two, four) => two.or(four),
+        }
+    }
+
+    /// The cheapest way of a method.
+    pub fn of(method: Method, p: &Conv<'_>, words: usize) -> Option<Self> {
+        // Whole groups of channels are read, up to three bytes behind a row: they have to be in the next one.
+        if p.kernel != 3 || p.cin == 0 || p.cin > method.max_cin() || p.height == 0 || p.width * p.cin < 4 {
+            return None;
+        }
+        let groups = p.cin.div_ceil(4);
+        let copies = if p.cin.is_multiple_of(4) { 1 } else { 2 };
+        // One more for alignment.
+        let fixed = copies * row_bytes(p) / 4 + groups * 2 * 16 + 1;
+        let rest = words.checked_sub(fixed)?;
+        let all_pairs = (p.height.div_ceil(method.rows()) * p.width.div_ceil(2)).div_ceil(2);
+        let all_blocks = p.cout.div_ceil(CHANNELS);
+        let mut best: Option<Self> = None;
+        let mut last = usize::MAX;
+        for rounds in 1..=all_blocks {
+            let blocks = all_blocks.div_ceil(rounds);
+            let most = rest / (groups * 16 + method.planes() * blocks * PLANE + method.spare());
+            if blocks == last || most == 0 {
+                continue;
+            }
+            last = blocks;
+            let chunks = all_pairs.div_ceil(most);
+            let plan = Self { method, tile_pairs: all_pairs.div_ceil(chunks), blocks, cost: 0 };
+            let cost = plan.cost(p, chunks, rounds);
+            if best.as_ref().is_none_or(|best| cost < best.cost) {
+                best = Some(Self { cost, ..plan });
+            }
+        }
+        best
+    }
+
+    /// Instructions by the counts of the assembly: per four channels of a tile's cells, per tile pair and block of the
+    /// products, per four channels of a channel's weights; an output costs the same everywhere.
+    fn cost(&self, p: &Conv<'_>, chunks: usize, rounds: usize) -> u64 {
+        let (groups, blocks) = (p.cin.div_ceil(4), p.cout.div_ceil(CHANNELS));
+        let (cells, weights, rows) = match self.method {
+            Method::Two => (48, 150, 24),
+            Method::Four => (68, 265, 45),
+        };
+        let weights = (weights * p.cout * groups * chunks) as u64;
+        let mut cost = weights;
+        for i in 0..self.method.indices().len() {
+            let tiles = self.method.needed(p, i);
+            cost += (tiles * groups * cells * rounds + tiles.div_ceil(2) * blocks * (4 * 22 * groups + 50 + 2 * rows)) as u64;
+        }
+        cost + (chunks * blocks * self.method.indices().len() * 150) as u64
+    }
+}
+
+/// Runs the convolution in `scratch`, of the length that the plan was made for.
+pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &mut Sink<'_>) {
+    let method = plan.method;
+    let groups = p.cin.div_ceil(4);
+    let row = p.width * p.cin;
+    assert!(input.len() >= p.height * row && p.weights.len() >= p.cout * 9 * p.cin);
+    // The panel of cells is aligned to 8 bytes: everything before it is a multiple of that.
+    let odd = scratch.as_ptr().addr() / 4 % 2;
+    let (outside, rest) = scratch[odd..].split_at_mut(row_bytes(p) / 4);
+    let (last, rest) = rest.split_at_mut(if p.cin.is_multiple_of(4) { 0 } else { row_bytes(p) / 4 });
+    let (weights, rest) = rest.split_at_mut(groups * 2 * 16);
+    let (cells, rest) = rest.split_at_mut(plan.tile_pairs * groups * 16);
+    let (planes, rest) = rest.split_at_mut(plan.blocks * method.planes() * plan.tile_pairs * PLANE);
+    let spare: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..plan.tile_pairs * method.spare()]);
+    let planes: &mut [i32] = bytemuck::cast_slice_mut(planes);
+    let outside: &mut [i8] = bytemuck::cast_slice_mut(outside);
+    outside.fill(p.zp as i8);
+    let last: &mut [i8] = bytemuck::cast_slice_mut(last);
+    if !last.is_empty() {
+        // Reading whole groups of channels goes beyond the last cell's end: not in this copy.
+        last[..row].copy_from_slice(&input[(p.height - 1) * row..][..row]);
+        last[row..].fill(0);
+    }
+    let picture = Picture { p, input, outside, last };
+
+    let across = p.width.div_ceil(2);
+    let tiles = p.height.div_ceil(method.rows()) * across;
+    for first in (0..tiles).step_by(2 * plan.tile_pairs) {
+        for channel in (0..p.cout).step_by(CHANNELS * plan.blocks) {
+            let blocks = (p.cout - channel).div_ceil(CHANNELS).min(plan.blocks);
+            for (i, index) in method.indices().iter().enumerate() {
+                let end = tiles.min(first + 2 * plan.tile_pairs).min(method.needed(p, i));
+                if end <= first {
+                    continue;
+                }
+                picture.transform(method, index, first, end, cells);
+                let planes = planes.chunks_exact_mut(method.planes() * plan.tile_pairs * PLANE);
+                for (block, planes) in planes.take(blocks).enumerate() {
+                    let channel = channel + block * CHANNELS;
+                    weights::transform(p.weights, p.cin, channel, index.taps, weights);
+                    let mut out = Planes { planes, stride: plan.tile_pairs, spare };
+                    product::product(weights, cells, groups * 2, (end - first).div_ceil(2), index.enter, &mut out);
+                    for &(row, place) in index.done {
+                        let acc = match place {
+                            Place::Plane(plane) => &out.planes[plane * plan.tile_pairs * PLANE..],
+                            Place::Spare => &out.spare[..],
+                        };
+                        sink.channels(p, channel, method.shift());
+                        for strip in strips(first, end, across) {
+                            let (y, x) = (strip.row * method.rows() + row, 2 * strip.column);
+                            if y < p.height {
+                                let acc = &acc[(strip.tile - first) * PLANE / 2..];
+                                sink.cells(y * p.width + x, (2 * strip.count).min(p.width - x), acc);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tiles of one tile row.
+struct Piece {
+    /// The first tile's number, and its place: tile row and tile column.
+    tile: usize,
+    row: usize,
+    column: usize,
+    count: usize,
+}
+
+/// The tiles `first..end`, by tile rows.
+fn strips(first: usize, end: usize, across: usize) -> impl Iterator<Item = Piece> {
+    let mut tile = first;
+    core::iter::from_fn(move || {
+        let (row, column) = (tile / across, tile % across);
+        let count = (across - column).min(end - tile);
+        let piece = Piece { tile, row, column, count };
+        tile += count;
+        (count > 0).then_some(piece)
+    })
+}
+
+/// The input, and what stands for rows that are not there.
+struct Picture<'a> {
+    p: &'a Conv<'a>,
+    input: &'a [i8],
+    /// A row of cells that hold the zero point.
+    outside: &'a [i8],
+    /// The last row, where channels are not whole groups; else nothing.
+    last: &'a [i8],
+}
+
+impl Picture<'_> {
+    /// From cell `x` on, `row` from the top.
+    fn row(&self, row: isize, x: usize) -> &[i8] {
+        let p = self.p;
+        let bytes = p.width * p.cin;
+        let from = match usize::try_from(row) {
+            Ok(row) if row + 1 == p.height && !self.last.is_empty() => self.last,
+            Ok(row) if row < p.height => &self.input[row * bytes..],
+            _ => self.outside,
+        };
+        &from[x * p.cin..]
+    }
+
+    /// Tiles `first..end` into `panel` [tile pair][channel pair][slot 4][tile of the pair 2].
+    fn transform(&self, method: Method, index: &Index, first: usize, end: usize, panel: &mut [u32]) {
+        let p = self.p;
+        let (width, groups) = (p.width, p.cin.div_ceil(4));
+        let block = groups * 16;
+        assert!(panel.len() >= (end - first).div_ceil(2) * block && panel.as_ptr().addr() % 8 == 0);
+        let (outside, zero) = Strip::zeros(index.combine, p.zp);
+        for piece in strips(first, end, width.div_ceil(2)) {
+            let top = (piece.row * method.rows()) as isize - 1;
+            let left = usize::from(piece.column == 0);
+            // The first column that is read, and the one behind the last tile's fourth.
+            let x = 2 * piece.column + left - 1;
+            let right = 2 * (piece.column + piece.count) + 1;
+            let tail = right.saturating_sub(width).min(2);
+            let at = piece.tile - first;
+            let rows = index.rows.map(|row| self.row(top + row, x));
+            let tiles = piece.count - usize::from(tail > 0);
+            let last = 2 * tiles + 1 - left + usize::from(tail == 1);
+            assert!(rows.iter().all(|row| row.len() >= last * p.cin + 4 * groups));
+            let strip = Strip {
+                rows: rows.map(<[i8]>::as_ptr),
+                cell: p.cin,
+                groups,
+                tiles,
+                panel: panel[at / 2 * block + at % 2..].as_mut_ptr(),
+                block: block * 4,
+                left,
+                tail,
+                outside,
+                zero,
+            };
+            // SAFETY: the rows have all the cells, checked above, and the panel all tile pairs, checked first.
+            unsafe { strip.transform(index.combine) };
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The weights' transform: one vertical index of four output channels.
+//!
+//! Vertically the three taps of a column become one number ([`Taps`]); horizontally the three columns g0, g1, g2 become,
+//! in the panel's order,
+//!
+//! ```text
+//! slot 0: g0 + g1 + g2    slot 1: g0 - g1 + g2    slot 2: g0    slot 3: g2
+//! ```
+//!
+//! Panel: [channel pair][slot 4][output channel 4], words of two i16, channel pairs as in [`cells`](super::cells).
+
+use crate::arch::arm::panel::{CHANNELS, short_word};
+use crate::arch::arm::simd::{add16, sub16, sxtb16, sxtb16_odd};
+
+/// What becomes of the taps t0, t1, t2 of a column, from the top.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taps {
+    /// t0
+    Top,
+    /// t2
+    Bottom,
+    /// t0 + t1 + t2
+    Plus,
+    /// t0 - t1 + t2
+    Minus,
+    /// t0 + 2 t1 + 4 t2
+    PlusTwo,
+    /// t0 - 2 t1 + 4 t2
+    MinusTwo,
+}
+
+/// Words of a channel pair in the panel.
+const PAIR: usize = 4 * CHANNELS;
+
+/// Transforms output channels `first..first + 4` of `weights` [output channel][3][3][`cin`] into `panel`, of
+/// ceil(cin / 4) * 2 channel pairs; zeros where there is no such channel.
+pub fn transform(weights: &[i8], cin: usize, first: usize, taps: Taps, panel: &mut [u32]) {
+    let (sum, groups) = (9 * cin, cin / 4);
+    let all = (weights.len() / sum).saturating_sub(first).min(CHANNELS);
+    let weights = &weights[first * sum..(first + all) * sum];
+    let panel = &mut panel[..cin.div_ceil(4) * 2 * PAIR];
+    if all < CHANNELS {
+        panel.fill(0);
+    }
+    if groups > 0 && all > 0 {
+        let top = if taps == Taps::Bottom { 6 * cin } else { 0 };
+        #[cfg(arm_dsp)]
+        // SAFETY: it reads `all` output channels of 9 * cin weights, whole groups of four input channels, and writes
+        // `all` lanes of 2 * groups channel pairs; both slices were cut to these lengths.
+        unsafe {
+            let (taps_at, panel) = (weights[top..].as_ptr(), panel.as_mut_ptr());
+            match taps {
+                Taps::Top | Taps::Bottom => asm::one(taps_at, panel, cin, groups, all),
+                Taps::Plus => asm::plus(taps_at, panel, cin, groups, all),
+                Taps::Minus => asm::minus(taps_at, panel, cin, groups, all),
+                Taps::PlusTwo => asm::plus_two(taps_at, panel, cin, groups, all),
+                Taps::MinusTwo => asm::minus_two(taps_at, panel, cin, groups, all),
+            }
+        }
+        #[cfg(not(arm_dsp))]
+        for group in 0..groups {
+            debug_assert!(top + 2 * cin + 4 * group < sum);
+            lanes(weights, cin, taps, 4 * group, 4, panel);
+        }
+    }
+    if !cin.is_multiple_of(4) {
+        lanes(weights, cin, taps, 4 * groups, cin % 4, panel);
+    }
+}
+
+/// The `count` input channels from `channel` on, up to four, zeros for the rest of the four.
+fn lanes(weights: &[i8], cin: usize, taps: Taps, channel: usize, count: usize, panel: &mut [u32]) {
+    for (lane, weights) in weights.chunks_exact(9 * cin).enumerate() {
+        for (half, extend) in [sxtb16, sxtb16_odd].into_iter().enumerate() {
+            let twice = |x: u32| add16(x, x);
+            let [g0, g1, g2] = [0, 1, 2].map(|column| {
+                let tap = |row: usize| extend(short_word(&weights[(3 * row + column) * cin + channel..][..count]));
+                match taps {
+                    Taps::Top => tap(0),
+                    Taps::Bottom => tap(2),
+                    Taps::Plus => add16(add16(tap(0), tap(2)), tap(1)),
+                    Taps::Minus => sub16(add16(tap(0), tap(2)), tap(1)),
+                    Taps::PlusTwo => add16(twice(add16(twice(tap(2)), tap(1))), tap(0)),
+                    Taps::MinusTwo => add16(twice(sub16(twice(tap(2)), tap(1))), tap(0)),
+                }
+            });
+            let outer = add16(g0, g2);
+            let panel = &mut panel[(channel / 2 + half) * PAIR..];
+            for (slot, word) in [add16(outer, g1), sub16(outer, g1), g0, g2].into_iter().enumerate() {
+                panel[slot * CHANNELS + lane] = word;
+            }
+        }
+    }
+}
+
+#[cfg(arm_dsp)]
+mod asm {
+    //! r0, r4, r5 walk over the columns of the top row, and the rows below lie r2 and 2 r2 bytes on; r1 walks over the
+    //! panel. r6, r7 hold g0 and then g0 + g2, r8, r9 another column: channels (0, 2) and (1, 3). r3 counts groups,
+    //! r10, r11, r12 help.
+    //!
+    //! Frame: sp+0 cin, +4 groups, +8 lanes left; lr bytes from the end of a lane back to the start of the next.
+
+    use core::arch::naked_asm;
+
+    /// A column into $lo, $hi; its pointer $at moves on by four channels.
+    macro_rules! column {
+        (one, $lo:literal, $hi:literal, $at:literal) => {
+            concat!(
+                "ldr ", $hi, ", [", $at, "], #4\n",
+                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
+            )
+        };
+        (plus, $lo:literal, $hi:literal, $at:literal) => {
+            concat!(
+                "ldr r10, [", $at, ", r2]\n ldr r11, [", $at, ", r2, lsl #1]\n ldr ", $hi, ", [", $at, "], #4\n",
+                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
+                "sxtab16 ", $lo, ", ", $lo, ", r10\n sxtab16 ", $hi, ", ", $hi, ", r10, ror #8\n",
+                "sxtab16 ", $lo, ", ", $lo, ", r11\n sxtab16 ", $hi, ", ", $hi, ", r11, ror #8\n",
+            )
+        };
+        (minus, $lo:literal, $hi:literal, $at:literal) => {
+            concat!(
+                "ldr r10, [", $at, ", r2]\n ldr r11, [", $at, ", r2, lsl #1]\n ldr ", $hi, ", [", $at, "], #4\n",
+                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
+                "sxtab16 ", $lo, ", ", $lo, ", r11\n sxtab16 ", $hi, ", ", $hi, ", r11, ror #8\n",
+                "sxtb16 r11, r10\n sxtb16 r10, r10, ror #8\n",
+                "ssub16 ", $lo, ", ", $lo, ", r11\n ssub16 ", $hi, ", ", $hi, ", r10\n",
+            )
+        };
+        (plus_two, $lo:literal, $hi:literal, $at:literal) => {
+            concat!(
+                "ldr r10, [", $at, ", r2]\n ldr ", $hi, ", [", $at, ", r2, lsl #1]\n ldr r11, [", $at, "], #4\n",
+                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
+                "sadd16 ", $lo, ", ", $lo, ", ", $lo, "\n sadd16 ", $hi, ", ", $hi, ", ", $hi, "\n",
+                "sxtab16 ", $lo, ", ", $lo, ", r10\n sxtab16 ", $hi, ", ", $hi, ", r10, ror #8\n",
+                "sadd16 ", $lo, ", ", $lo, ", ", $lo, "\n sadd16 ", $hi, ", ", $hi, ", ", $hi, "\n",
+                "sxtab16 ", $lo, ", ", $lo, ", r11\n sxtab16 ", $hi, ", ", $hi, ", r11, ror #8\n",
+            )
+        };
+        (minus_two, $lo:literal, $hi:literal, $at:literal) => {
+            concat!(
+                "ldr r10, [", $at, ", r2]\n ldr ", $hi, ", [", $at, ", r2, lsl #1]\n ldr r11, [", $at, "], #4\n",
+                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
+                "sadd16 ", $lo, ", ", $lo, ", ", $lo, "\n sadd16 ", $hi, ", ", $hi, ", ", $hi, "\n",
+                "sxtb16 r12, r10\n sxtb16 r10, r10, ror #8\n",
+                "ssub16 ", $lo, ", ", $lo, ", r12\n ssub16 ", $hi, ", ", $hi, ", r10\n",
+                "sadd16 ", $lo, ", ", $lo, ", ", $lo, "\n sadd16 ", $hi, ", ", $hi, ", ", $hi, "\n",
+                "sxtab16 ", $lo, ", ", $lo, ", r11\n sxtab16 ", $hi, ", ", $hi, ", r11, ror #8\n",
+            )
+        };
+    }
+
+    macro_rules! transform {
+        ($name:ident) => {
+            /// Arguments: taps of the first row needed, panel, cin, groups (not 0), output channels (not 0).
+            #[unsafe(naked)]
+            pub unsafe extern "C" fn $name(taps: *const i8, panel: *mut u32, cin: usize, groups: usize, lanes: usize) {
+                naked_asm!(
+                    "push {{r4-r11, lr}}",
+                    "ldr r4, [sp, #36]",
+                    "push {{r2, r3, r4}}",
+                    "add r4, r0, r2",
+                    "add r5, r4, r2",
+                    "add r2, r2, r2, lsl #1",
+                    "lsl lr, r3, #7",
+                    "sub lr, lr, #4",
+                    "1:",
+                    column!($name, "r6", "r7", "r0"),
+                    "str r6, [r1, #32]",
+                    "str r7, [r1, #96]",
+                    column!($name, "r8", "r9", "r5"),
+                    "str r8, [r1, #48]",
+                    "str r9, [r1, #112]",
+                    "sadd16 r6, r6, r8",
+                    "sadd16 r7, r7, r9",
+                    column!($name, "r8", "r9", "r4"),
+                    "sadd16 r10, r7, r9",
+                    "ssub16 r7, r7, r9",
+                    "str r10, [r1, #64]",
+                    "str r7, [r1, #80]",
+                    "sadd16 r10, r6, r8",
+                    "ssub16 r6, r6, r8",
+                    "str r6, [r1, #16]",
+                    "str r10, [r1], #128",
+                    "subs r3, r3, #1",
+                    "bne.w 1b",
+                    // The next output channel: cin less four times the groups is what the pointers have left of their row.
+                    "ldrd r6, r3, [sp]",
+                    "sub r1, r1, lr",
+                    "add r7, r6, r6, lsl #3",
+                    "sub r7, r7, r3, lsl #2",
+                    "add r0, r0, r7",
+                    "add r4, r4, r7",
+                    "add r5, r5, r7",
+                    "ldr r6, [sp, #8]",
+                    "subs r6, r6, #1",
+                    "str r6, [sp, #8]",
+                    "bne.w 1b",
+                    "add sp, #12",
+                    "pop {{r4-r11, pc}}",
+                )
+            }
+        };
+    }
+
+    transform!(one);
+    transform!(plus);
+    transform!(minus);
+    transform!(plus_two);
+    transform!(minus_two);
+}
