@@ -48,7 +48,7 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
 
 /// Sum of q * w; both of the same length.
 #[inline(never)]
-pub fn dot(q: &[i8], w: &[i8]) -> i32 {
+fn dot(q: &[i8], w: &[i8]) -> i32 {
     let w = &w[..q.len()];
     let whole = q.len() / 4 * 4;
     let mut sum = 0;

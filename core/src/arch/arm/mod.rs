@@ -1,7 +1,7 @@
 //! Armv7E-M and Armv8-M Mainline with the DSP extension: Cortex-M4, M7, M33.
 //!
-//! Convolutions are int16 matrix products by SMLAD ([`gemm`]). 3x3 layers with enough scratch run as the exact integer
-//! Winograd convolution ([`winograd`]), everything else from panels of columns ([`direct`]); without scratch for
+//! Convolutions are int16 matrix products by SMLAD. 3x3 layers with enough scratch run as the exact integer Winograd
+//! convolution ([`winograd`]), everything else from panels of columns ([`direct`], [`gemm`]); without scratch for
 //! a panel the sums run over the tensors as they lie ([`bare`]). Which one, [`conv`] decides by sizes alone.
 //!
 //! On other targets this module compiles for tests only, with the instructions written in Rust, so that the algebra is
@@ -27,6 +27,7 @@ mod attention;
 mod bare;
 mod conv;
 mod direct;
+mod embed;
 mod gemm;
 mod norm_act;
 mod panel;
@@ -45,7 +46,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     avg_pool2: ops::avg_pool2,
     upsample_add: ops::upsample_add,
     attention: attention::attention,
-    embed: ops::embed,
+    embed: embed::embed,
 };
 
 #[cfg(test)]

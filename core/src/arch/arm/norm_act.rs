@@ -1,15 +1,24 @@
-//! GroupNorm and SiLU: sums two values at a time, and the exponential without the checks that finite factors make
+//! GroupNorm and SiLU: sums two values at a time, and the exponential without the checks that bounds of the values make
 //! idle. Every f32 operation of the scalar function is there, in its order.
+//!
+//! With an FPU the common case, SiLU to int8, runs in assembly four values at a time. It computes x = -y, which is exact
+//! (the factors change their signs, and rounding is symmetric), so that e^-y needs no negation; x / (1 + e^x) times -a
+//! is the scalar result. The power of two of the exponential is added to the exponent of a number in [0.7, 1.5), which is
+//! the product as long as both are normal, and |y| < [`LIMIT`] makes them so. That bound holds for every value of a group
+//! when it holds for the smallest and the largest, because a rounded q * A + B is monotonic in q.
 
 use core::f32::consts::LOG2_E;
 
 use super::simd::{pair, round_saturated, smlad, smlald};
-use crate::math::{exp, inv_std};
+use crate::math::{exp, inv_std, sqrt};
 use crate::ops::norm_act::MAX_GROUP;
 use crate::ops::{self, NormAct, NormOut};
 
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
+
+/// Bound of the values, before SiLU, that the assembly takes.
+const LIMIT: f32 = 80.0;
 
 /// [`ops::norm_act`](crate::ops::norm_act()).
 pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
@@ -24,6 +33,9 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
         let n = (p.cells * group) as u32;
         let mean = sum as f32 / n as f32;
         let inv_std = inv_std(n, sum, squares, p.b);
+        // No value is further from the mean than the root of n standard deviations (Samuelson).
+        let spread = sqrt(n as f32);
+        let mut bounded = true;
         for (factor, c) in factors.iter_mut().zip(first..) {
             let (scale, shift) = match p.film {
                 Some(film) => (1.0 + film[c], film[ch + c]),
@@ -31,12 +43,23 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
             };
             let a = inv_std * p.gamma[c] * scale;
             let b = (p.beta[c] * scale + shift) - mean * a;
+            // The rounding of a, b and y is far below the room that is left to 87.
+            bounded &= (p.gamma[c] * scale).abs() * spread + (p.beta[c] * scale + shift).abs() < LIMIT && a.abs() < 30.0;
             *factor = (a, b);
         }
         let small = |x: f32| -FINITE < x && x < FINITE;
         if !factors.iter().all(|&(a, b)| small(a) && small(b)) {
             // The groups before this one come out the same again: the input is not the output.
             return ops::norm_act(p, input, out);
+        }
+        if let NormOut::I8(out) = &mut out
+            && p.silu
+            && group.is_multiple_of(4)
+            && p.a.abs() * LIMIT < 32_000.0
+            && (bounded || within_limit(input, ch, first, factors))
+            && silu_to_i8(p, input, first, factors, out).is_some()
+        {
+            continue;
         }
         // Two roundings to an integer may not follow each other; two saturations may.
         match (&mut out, p.silu) {
@@ -64,6 +87,213 @@ fn values(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], 
         for (i, (&q, &(a, b))) in values[first..first + factors.len()].iter().zip(factors).enumerate() {
             put(at + i, f32::from(q) * a + b);
         }
+    }
+}
+
+/// Whether q * A + B is within [`LIMIT`] for the smallest and the largest q of the group.
+fn within_limit(input: &[i16], ch: usize, first: usize, factors: &[(f32, f32)]) -> bool {
+    let values = input.chunks_exact(ch).flat_map(|cell| &cell[first..first + factors.len()]);
+    let (least, most) = values.fold((i16::MAX, i16::MIN), |(least, most), &q| (least.min(q), most.max(q)));
+    factors.iter().all(|(a, b)| [least, most].iter().all(|&q| (f32::from(q) * a + b).abs() < LIMIT))
+}
+
+/// out = saturate(rne(SiLU(q * A + B) * a) + zp) for the group of channels from `first` on, a multiple of four, with all
+/// values within [`LIMIT`]; `None` without an FPU.
+fn silu_to_i8(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], out: &mut [i8]) -> Option<()> {
+    #[cfg(all(arm_dsp, target_abi = "eabihf"))]
+    {
+        // Four channels at a time: -B, then -A.
+        let mut signed = [0.0f32; 2 * MAX_GROUP];
+        for (eight, four) in signed.chunks_exact_mut(8).zip(factors.chunks_exact(4)) {
+            for (i, (a, b)) in four.iter().enumerate() {
+                (eight[i], eight[4 + i]) = (-b, -a);
+            }
+        }
+        assert!(p.cells > 0 && input.len() >= p.cells * p.channels && out.len() >= p.cells * p.channels);
+        let values = asm::Values {
+            input: input[first..].as_ptr(),
+            out: out[first..].as_mut_ptr(),
+            cells: p.cells,
+            group: factors.len(),
+            skip: p.channels - factors.len(),
+            factors: signed.as_ptr(),
+            a: -p.a,
+            zp: pair(p.zp, p.zp),
+        };
+        // SAFETY: input and output have `cells` cells of `channels` channels, of which `group` from `first` on are the
+        // group, a multiple of four with as many factors; the ABI says that there is an FPU.
+        unsafe { asm::silu_to_i8(&values) };
+        Some(())
+    }
+    #[cfg(not(all(arm_dsp, target_abi = "eabihf")))]
+    {
+        let _ = (p, input, first, factors, out);
+        None
+    }
+}
+
+#[cfg(all(arm_dsp, target_abi = "eabihf"))]
+mod asm {
+    use core::arch::naked_asm;
+    use core::f32::consts::LOG2_E;
+
+    /// What the code reads.
+    #[repr(C)]
+    pub struct Values {
+        /// The group's first value of the first cell.
+        pub input: *const i16,
+        pub out: *mut i8,
+        /// Not 0.
+        pub cells: usize,
+        /// Channels of the group, a multiple of four, not 0; and the others of a cell.
+        pub group: usize,
+        pub skip: usize,
+        /// [group / 4][8]: four -B, four -A.
+        pub factors: *const f32,
+        /// -a.
+        pub a: f32,
+        /// Twice.
+        pub zp: u32,
+    }
+
+    /// Constants that four values at a time are added to, one for each.
+    #[repr(C)]
+    struct Constants {
+        rounding: [f32; 4],
+        c1: [f32; 4],
+        c2: [f32; 4],
+        c3: [f32; 4],
+        c4: [f32; 4],
+        /// s16-s21: log2(e), rounding, ln 2 in two parts, c0, 1.
+        single: [f32; 6],
+    }
+
+    #[expect(clippy::excessive_precision, reason = "the scalar function's constants, exact in binary")]
+    static CONSTANTS: Constants = Constants {
+        rounding: [12_582_912.0; 4],
+        c1: [0.008_363_774; 4],
+        c2: [0.041_666_55; 4],
+        c3: [0.166_665_73; 4],
+        c4: [0.5; 4],
+        single: [LOG2_E, 12_582_912.0, 0.693_115_234_375, 3.194_618_3e-5, 0.001_392_692_7, 1.0],
+    };
+
+    /// The same instruction for four values: registers $d .. $d + 3, and so on.
+    macro_rules! each {
+        ($op:literal; $(($($operand:literal),+))+) => {
+            concat!($($op, " ", each!(@ $($operand),+), "\n"),+)
+        };
+        (@ $first:literal $(, $rest:literal)*) => { concat!($first $(, ", ", $rest)*) };
+    }
+
+    /// # Safety
+    /// Input, output and factors are as large as the fields say.
+    pub unsafe fn silu_to_i8(values: &Values) {
+        // SAFETY: the caller says so.
+        unsafe { run(values, &CONSTANTS) }
+    }
+
+    /// r0 input, r1 factors, r2 constants, r3 output, r12 values of the cell left, r4-r11 help. s0-s3 x and then r, s4-s7
+    /// and s8-s11 what the comments say, s16-s21 single constants, s22 -a.
+    ///
+    /// Stack: sp+0 x, +16 cells left, +20 group, +24 skip, +28 factors, +32 zero point.
+    #[unsafe(naked)]
+    unsafe extern "C" fn run(values: *const Values, constants: *const Constants) {
+        naked_asm!(
+            // Link-time optimization reads the assembly without the target's FPU.
+            ".fpu fpv4-sp-d16",
+            "push {{r4-r11, lr}}",
+            "vpush {{s16-s23}}",
+            "sub sp, #40",
+            "mov r2, r1",
+            "add r1, r1, #80",
+            "vldmia r1, {{s16-s21}}",
+            "vldr s22, [r0, #24]",
+            "ldr r11, [r0, #28]",
+            "ldm r0, {{r0, r3, r7, r8, r9, r10}}",
+            "str r11, [sp, #32]",
+            "add r11, sp, #16",
+            "stm r11, {{r7-r10}}",
+            // A cell.
+            "1:",
+            "ldrd lr, r1, [sp, #24]",
+            "ldr r12, [sp, #20]",
+            // Four values: x = q * -A - B.
+            "2:",
+            "ldr r4, [r0], #4",
+            "ldr r5, [r0], #4",
+            "vldmia r1!, {{s0-s7}}",
+            "sxth r6, r4",
+            "asr r4, r4, #16",
+            "sxth r7, r5",
+            "asr r5, r5, #16",
+            "vmov s8, s9, r6, r4",
+            "vmov s10, s11, r7, r5",
+            each!("vcvt.f32.s32"; ("s8", "s8") ("s9", "s9") ("s10", "s10") ("s11", "s11")),
+            each!("vmla.f32"; ("s0", "s8", "s4") ("s1", "s9", "s5") ("s2", "s10", "s6") ("s3", "s11", "s7")),
+            "vstmia sp, {{s0-s3}}",
+            // k + rounding, as bits in r4-r7; k; r = x - k ln 2.
+            "vldmia r2!, {{s4-s7}}",
+            each!("vmla.f32"; ("s4", "s0", "s16") ("s5", "s1", "s16") ("s6", "s2", "s16") ("s7", "s3", "s16")),
+            "vmov r4, r5, s4, s5",
+            "vmov r6, r7, s6, s7",
+            each!("vsub.f32"; ("s4", "s4", "s17") ("s5", "s5", "s17") ("s6", "s6", "s17") ("s7", "s7", "s17")),
+            each!("vmls.f32"; ("s0", "s4", "s18") ("s1", "s5", "s18") ("s2", "s6", "s18") ("s3", "s7", "s18")),
+            each!("vmls.f32"; ("s0", "s4", "s19") ("s1", "s5", "s19") ("s2", "s6", "s19") ("s3", "s7", "s19")),
+            // The polynomial.
+            "vldmia r2!, {{s4-s7}}",
+            each!("vmla.f32"; ("s4", "s20", "s0") ("s5", "s20", "s1") ("s6", "s20", "s2") ("s7", "s20", "s3")),
+            "vldmia r2!, {{s8-s11}}",
+            each!("vmla.f32"; ("s8", "s4", "s0") ("s9", "s5", "s1") ("s10", "s6", "s2") ("s11", "s7", "s3")),
+            "vldmia r2!, {{s4-s7}}",
+            each!("vmla.f32"; ("s4", "s8", "s0") ("s5", "s9", "s1") ("s6", "s10", "s2") ("s7", "s11", "s3")),
+            "vldmia r2!, {{s8-s11}}",
+            each!("vmla.f32"; ("s8", "s4", "s0") ("s9", "s5", "s1") ("s10", "s6", "s2") ("s11", "s7", "s3")),
+            "sub r2, r2, #80",
+            // e^r = (p r^2 + r) + 1; e^x.
+            each!("vmul.f32"; ("s4", "s0", "s0") ("s5", "s1", "s1") ("s6", "s2", "s2") ("s7", "s3", "s3")),
+            each!("vmla.f32"; ("s0", "s8", "s4") ("s1", "s9", "s5") ("s2", "s10", "s6") ("s3", "s11", "s7")),
+            each!("vadd.f32"; ("s0", "s0", "s21") ("s1", "s1", "s21") ("s2", "s2", "s21") ("s3", "s3", "s21")),
+            "vmov r8, r9, s0, s1",
+            "vmov r10, r11, s2, s3",
+            "add r8, r8, r4, lsl #23",
+            "add r9, r9, r5, lsl #23",
+            "add r10, r10, r6, lsl #23",
+            "add r11, r11, r7, lsl #23",
+            "vmov s0, s1, r8, r9",
+            "vmov s2, s3, r10, r11",
+            // x / (1 + e^x) * -a, to integers.
+            each!("vadd.f32"; ("s0", "s0", "s21") ("s1", "s1", "s21") ("s2", "s2", "s21") ("s3", "s3", "s21")),
+            "vldmia sp, {{s4-s7}}",
+            each!("vdiv.f32"; ("s4", "s4", "s0") ("s5", "s5", "s1") ("s6", "s6", "s2") ("s7", "s7", "s3")),
+            each!("vmul.f32"; ("s4", "s4", "s22") ("s5", "s5", "s22") ("s6", "s6", "s22") ("s7", "s7", "s22")),
+            each!("vcvtr.s32.f32"; ("s4", "s4") ("s5", "s5") ("s6", "s6") ("s7", "s7")),
+            "vmov r4, r5, s4, s5",
+            "vmov r6, r7, s6, s7",
+            // All are within i16: (0, 2) and (1, 3) as pairs, plus the zero point, saturated, as bytes.
+            "ldr r8, [sp, #32]",
+            "pkhbt r4, r4, r6, lsl #16",
+            "pkhbt r5, r5, r7, lsl #16",
+            "qadd16 r4, r4, r8",
+            "qadd16 r5, r5, r8",
+            "ssat16 r4, #8, r4",
+            "ssat16 r5, #8, r5",
+            "uxtb16 r4, r4",
+            "uxtb16 r5, r5",
+            "orr r4, r4, r5, lsl #8",
+            "str r4, [r3], #4",
+            "subs r12, r12, #4",
+            "bne.w 2b",
+            "add r0, r0, lr, lsl #1",
+            "add r3, r3, lr",
+            "ldr r4, [sp, #16]",
+            "subs r4, r4, #1",
+            "str r4, [sp, #16]",
+            "bne.w 1b",
+            "add sp, #40",
+            "vpop {{s16-s23}}",
+            "pop {{r4-r11, pc}}",
+        )
     }
 }
 
