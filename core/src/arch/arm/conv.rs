@@ -63,10 +63,12 @@ impl<'a> Sink<'a> {
     pub fn channels(&mut self, p: &Conv<'_>, first: usize, shift: u32) {
         self.first = first;
         self.count = CHANNELS.min(p.cout - first);
-        let part = 1.0 / (1u32 << shift) as f32;
-        for i in 0..self.count {
-            self.factors.scale[i] = p.scale[first + i] * p.a * part;
-            self.factors.bias[i] = p.bias[first + i] * p.b;
+        // 2^-shift.
+        let part = f32::from_bits((127 - shift) << 23);
+        let (scale, bias) = (&p.scale[first..][..self.count], &p.bias[first..][..self.count]);
+        for (i, (scale, bias)) in scale.iter().zip(bias).enumerate() {
+            self.factors.scale[i] = scale * p.a * part;
+            self.factors.bias[i] = bias * p.b;
         }
     }
 
@@ -76,20 +78,17 @@ impl<'a> Sink<'a> {
         let from = cell * self.cout + self.first;
         #[cfg(all(arm_dsp, target_abi = "eabihf"))]
         if self.count == CHANNELS && cells > 0 {
-            use super::store::asm;
-            let span = from..from + (cells - 1) * self.cout + CHANNELS;
-            let (at, factors, c) = (acc.as_ptr(), &raw const self.factors, self.c);
-            // SAFETY: the slices have all accumulators and the first to the last output; the ABI says that there is an FPU.
-            unsafe {
-                match &mut self.out {
-                    ConvOut::I8(out) => asm::to_i8(at, out[span].as_mut_ptr(), cells, self.cout, factors, c),
-                    ConvOut::I16(out) => asm::to_i16(at, out[span].as_mut_ptr(), cells, 2 * self.cout, factors, c),
-                    ConvOut::I16Add(out) => {
-                        asm::add_to_i16(at, out[span].as_mut_ptr(), cells, 2 * self.cout, factors, c);
-                    }
-                    ConvOut::F32(out) => asm::to_f32(at, out[span].as_mut_ptr(), cells, 4 * self.cout, factors, c),
-                }
-            }
+            use super::store;
+            let (out, len, size, run): (*mut u8, usize, usize, store::Run) = match &mut self.out {
+                ConvOut::I8(out) => (out.as_mut_ptr().cast(), out.len(), 1, store::to_i8),
+                ConvOut::I16(out) => (out.as_mut_ptr().cast(), out.len(), 2, store::to_i16),
+                ConvOut::I16Add(out) => (out.as_mut_ptr().cast(), out.len(), 2, store::add_to_i16),
+                ConvOut::F32(out) => (out.as_mut_ptr().cast(), out.len(), 4, store::to_f32),
+            };
+            assert!(from + (cells - 1) * self.cout + CHANNELS <= len);
+            // SAFETY: there are four accumulators a cell, and the first to the last output, checked; the ABI says that
+            // there is an FPU.
+            unsafe { run(acc.as_ptr(), out.add(from * size), cells, self.cout * size, &self.factors, self.c) };
             return;
         }
         for (cell, acc) in acc.chunks_exact(CHANNELS).enumerate() {

@@ -3,9 +3,9 @@
 //!
 //! With an FPU the common case, SiLU to int8, runs in assembly four values at a time. It computes x = -y, which is exact
 //! (the factors change their signs, and rounding is symmetric), so that e^-y needs no negation; x / (1 + e^x) times -a
-//! is the scalar result. The power of two of the exponential is added to the exponent of a number in [0.7, 1.5), which is
-//! the product as long as both are normal, and |y| < [`LIMIT`] makes them so. That bound holds for every value of a group
-//! when it holds for the smallest and the largest, because a rounded q * A + B is monotonic in q.
+//! is the scalar result. e^x is e^r 2^k with e^r in [0.7, 1.5), and k is added to the exponent of e^r, after it was
+//! saturated to -64 ..= 63. That changes no output: below, 1 + e^x is 1 in both ways; above, x / (1 + e^x) is less than
+//! 10^-12, which is 0 for every a that comes here.
 
 use core::f32::consts::LOG2_E;
 
@@ -17,8 +17,9 @@ use crate::ops::{self, NormAct, NormOut};
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
 
-/// Bound of the values, before SiLU, that the assembly takes.
-const LIMIT: f32 = 80.0;
+/// Bounds of y and of y * a that the assembly takes: r keeps its meaning, and the outputs fit i16 with any zero point.
+const VALUE: f32 = 1.0e5;
+const OUTPUT: f32 = 32_000.0;
 
 /// [`ops::norm_act`](crate::ops::norm_act()).
 pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
@@ -35,7 +36,8 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
         let inv_std = inv_std(n, sum, squares, p.b);
         // No value is further from the mean than the root of n standard deviations (Samuelson).
         let spread = sqrt(n as f32);
-        let mut bounded = true;
+        let mut most = 0.0f32;
+        let mut steepest = 0.0f32;
         for (factor, c) in factors.iter_mut().zip(first..) {
             let (scale, shift) = match p.film {
                 Some(film) => (1.0 + film[c], film[ch + c]),
@@ -43,8 +45,8 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
             };
             let a = inv_std * p.gamma[c] * scale;
             let b = (p.beta[c] * scale + shift) - mean * a;
-            // The rounding of a, b and y is far below the room that is left to 87.
-            bounded &= (p.gamma[c] * scale).abs() * spread + (p.beta[c] * scale + shift).abs() < LIMIT && a.abs() < 30.0;
+            most = most.max((p.gamma[c] * scale).abs() * spread + (p.beta[c] * scale + shift).abs());
+            steepest = steepest.max(a.abs());
             *factor = (a, b);
         }
         let small = |x: f32| -FINITE < x && x < FINITE;
@@ -55,8 +57,8 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
         if let NormOut::I8(out) = &mut out
             && p.silu
             && group.is_multiple_of(4)
-            && p.a.abs() * LIMIT < 32_000.0
-            && (bounded || within_limit(input, ch, first, factors))
+            // y is a sum of terms below 32768 * 30, rounded to 1/8 at most: times `a`, far less than OUTPUT leaves.
+            && (most < VALUE && steepest < 30.0 && p.a.abs() < 1000.0 && most * p.a.abs() < OUTPUT)
             && silu_to_i8(p, input, first, factors, out).is_some()
         {
             continue;
@@ -90,15 +92,8 @@ fn values(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], 
     }
 }
 
-/// Whether q * A + B is within [`LIMIT`] for the smallest and the largest q of the group.
-fn within_limit(input: &[i16], ch: usize, first: usize, factors: &[(f32, f32)]) -> bool {
-    let values = input.chunks_exact(ch).flat_map(|cell| &cell[first..first + factors.len()]);
-    let (least, most) = values.fold((i16::MAX, i16::MIN), |(least, most), &q| (least.min(q), most.max(q)));
-    factors.iter().all(|(a, b)| [least, most].iter().all(|&q| (f32::from(q) * a + b).abs() < LIMIT))
-}
-
-/// out = saturate(rne(SiLU(q * A + B) * a) + zp) for the group of channels from `first` on, a multiple of four, with all
-/// values within [`LIMIT`]; `None` without an FPU.
+/// out = saturate(rne(SiLU(q * A + B) * a) + zp) for the group of channels from `first` on, a multiple of four, with
+/// values within [`VALUE`] and [`OUTPUT`]; `None` without an FPU.
 fn silu_to_i8(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], out: &mut [i8]) -> Option<()> {
     #[cfg(all(arm_dsp, target_abi = "eabihf"))]
     {
@@ -232,7 +227,7 @@ mod asm {
             each!("vcvt.f32.s32"; ("s8", "s8") ("s9", "s9") ("s10", "s10") ("s11", "s11")),
             each!("vmla.f32"; ("s0", "s8", "s4") ("s1", "s9", "s5") ("s2", "s10", "s6") ("s3", "s11", "s7")),
             "vstmia sp, {{s0-s3}}",
-            // k + rounding, as bits in r4-r7; k; r = x - k ln 2.
+            // k + rounding, as bits in r4-r7 whose low halves are k; k; r = x - k ln 2.
             "vldmia r2!, {{s4-s7}}",
             each!("vmla.f32"; ("s4", "s0", "s16") ("s5", "s1", "s16") ("s6", "s2", "s16") ("s7", "s3", "s16")),
             "vmov r4, r5, s4, s5",
@@ -256,6 +251,10 @@ mod asm {
             each!("vadd.f32"; ("s0", "s0", "s21") ("s1", "s1", "s21") ("s2", "s2", "s21") ("s3", "s3", "s21")),
             "vmov r8, r9, s0, s1",
             "vmov r10, r11, s2, s3",
+            "ssat16 r4, #7, r4",
+            "ssat16 r5, #7, r5",
+            "ssat16 r6, #7, r6",
+            "ssat16 r7, #7, r7",
             "add r8, r8, r4, lsl #23",
             "add r9, r9, r5, lsl #23",
             "add r10, r10, r6, lsl #23",
@@ -300,6 +299,15 @@ mod asm {
 /// Exact sum and sum of squares of `group` channels from `first` on, `group` even.
 fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
     let (mut sum, mut squares) = (0i32, 0i64);
+    #[cfg(arm_dsp)]
+    if group.is_multiple_of(4) {
+        let cells = input.len() / ch;
+        let group = Group { input: input[first..].as_ptr(), cells, group, skip: 2 * (ch - group) };
+        let mut result = [0u32; 3];
+        // SAFETY: each of the cells has `group` channels from the first on; cells and group are not 0.
+        unsafe { sums_of_group(&group, &mut result) };
+        return (result[0] as i32, u64::from(result[2]) << 32 | u64::from(result[1]));
+    }
     for cell in input.chunks_exact(ch) {
         let (pairs, _) = cell[first..first + group].as_chunks::<2>();
         for two in pairs {
@@ -309,6 +317,54 @@ fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
         }
     }
     (sum, squares as u64)
+}
+
+/// What [`sums_of_group`] reads.
+#[cfg(arm_dsp)]
+#[repr(C)]
+struct Group {
+    input: *const i16,
+    /// Not 0.
+    cells: usize,
+    /// A multiple of four, not 0.
+    group: usize,
+    /// Bytes of the other channels of a cell.
+    skip: usize,
+}
+
+/// Result: sum, sum of squares (low half first). r2 input, r3 cells left, r4 group, r5 skip, r6 values of the cell left,
+/// r7 sum, r8, r9 squares, r10 two ones, r11, r12 values.
+///
+/// # Safety
+/// The fields say the truth.
+#[cfg(arm_dsp)]
+#[unsafe(naked)]
+unsafe extern "C" fn sums_of_group(group: &Group, result: &mut [u32; 3]) {
+    core::arch::naked_asm!(
+        "push {{r4-r11}}",
+        "ldm r0, {{r2, r3, r4, r5}}",
+        "mov.w r7, #0",
+        "mov.w r8, #0",
+        "mov.w r9, #0",
+        "mov.w r10, #0x00010001",
+        "1:",
+        "mov r6, r4",
+        "2:",
+        "ldr r11, [r2], #4",
+        "ldr r12, [r2], #4",
+        "smlad r7, r11, r10, r7",
+        "smlald r8, r9, r11, r11",
+        "smlad r7, r12, r10, r7",
+        "smlald r8, r9, r12, r12",
+        "subs r6, r6, #4",
+        "bne.w 2b",
+        "add r2, r2, r5",
+        "subs r3, r3, #1",
+        "bne.w 1b",
+        "stm r1, {{r7, r8, r9}}",
+        "pop {{r4-r11}}",
+        "bx lr",
+    )
 }
 
 /// [`math::silu`](crate::math::silu) of a finite number.

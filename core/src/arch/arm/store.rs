@@ -16,22 +16,31 @@ pub struct Factors {
 }
 
 #[cfg(all(arm_dsp, target_abi = "eabihf"))]
-pub mod asm {
+pub use asm::{Run, add_to_i16, to_f32, to_i8, to_i16};
+
+#[cfg(all(arm_dsp, target_abi = "eabihf"))]
+mod asm {
     //! r0 accumulators, r1 outputs, r2 cells left, r3 bytes from a cell's outputs to the next, r12 the bias; s0 c,
     //! s4-s7 scale, s8-s11 bias and then y, s12-s15 accumulators, then old values; r4-r7 help.
 
     use super::Factors;
     use core::arch::naked_asm;
 
+    /// Arguments: accumulators, outputs, cells, bytes from a cell's outputs to the next, factors, c.
+    ///
+    /// # Safety
+    /// There are four accumulators for each of the cells (not 0), and four outputs.
+    pub type Run = unsafe extern "C" fn(*const i32, *mut u8, usize, usize, &Factors, f32);
+
     macro_rules! store {
-        ($(#[$doc:meta])* $name:ident, $out:ty, $($line:expr),+ $(,)?) => {
+        ($(#[$doc:meta])* $name:ident, $($line:expr),+ $(,)?) => {
             $(#[$doc])*
             ///
             /// # Safety
-            /// `acc` has four i32 for each of `cells` (not 0), `out` four outputs every `stride` bytes.
+            /// As [`Run`].
             #[unsafe(naked)]
             pub unsafe extern "C" fn $name(
-                acc: *const i32, out: *mut $out, cells: usize, stride: usize, factors: *const Factors, c: f32,
+                acc: *const i32, out: *mut u8, cells: usize, stride: usize, factors: &Factors, c: f32,
             ) {
                 naked_asm!(
                     // Link-time optimization reads the assembly without the target's FPU.
@@ -75,7 +84,7 @@ pub mod asm {
 
     store!(
         /// out = saturate(rne(acc * scale + bias)).
-        to_i8, i8,
+        to_i8,
         rounded!("8"),
         "strb r4, [r1]",
         "strb r5, [r1, #1]",
@@ -84,7 +93,7 @@ pub mod asm {
     );
     store!(
         /// out = saturate(rne(acc * scale + bias)).
-        to_i16, i16,
+        to_i16,
         rounded!("16"),
         "pkhbt r4, r4, r5, lsl #16",
         "pkhbt r6, r6, r7, lsl #16",
@@ -93,7 +102,7 @@ pub mod asm {
     );
     store!(
         /// out = saturate(rne(acc * scale + bias + out * c)).
-        add_to_i16, i16,
+        add_to_i16,
         "ldr r4, [r1]",
         "ldr r6, [r1, #4]",
         "asr r5, r4, #16",
@@ -118,7 +127,7 @@ pub mod asm {
     );
     store!(
         /// out = acc * scale + bias.
-        to_f32, f32,
+        to_f32,
         "vstmia r1, {{s8-s11}}",
     );
 }

@@ -225,48 +225,52 @@ mod asm {
         };
     }
 
-    /// Slots 0 to 2, from the first three columns.
+    /// Slots 0 to 2 of the tile at r12 + $lane, from the columns d0 = $a, d1 = $b, d2 = $c. d0 is gone then.
     macro_rules! three_slots {
-        (with_zero) => {
+        (with_zero, $lane:literal, $a:literal, $a2:literal, $b:literal, $b2:literal, $c:literal, $c2:literal) => {
             concat!(
                 "ldr r8, [sp, #20]\n",
-                "sadd16 lr, r2, r4\n ssub16 lr, lr, r8\n str lr, [r12]\n",
-                "sadd16 lr, r3, r5\n ssub16 lr, lr, r8\n str lr, [r12, #32]\n",
-                three_slots!(others),
+                "sadd16 lr, ", $b, ", ", $c, "\n ssub16 lr, lr, r8\n str lr, [r12, #", $lane, "]\n",
+                "sadd16 lr, ", $b2, ", ", $c2, "\n ssub16 lr, lr, r8\n str lr, [r12, #32+", $lane, "]\n",
+                three_slots!(others, $lane, $a, $a2, $b, $b2, $c, $c2),
             )
         };
-        (without_zero) => {
+        (without_zero, $lane:literal, $a:literal, $a2:literal, $b:literal, $b2:literal, $c:literal, $c2:literal) => {
             concat!(
-                "sadd16 lr, r2, r4\n str lr, [r12]\n",
-                "sadd16 lr, r3, r5\n str lr, [r12, #32]\n",
-                three_slots!(others),
+                "sadd16 lr, ", $b, ", ", $c, "\n str lr, [r12, #", $lane, "]\n",
+                "sadd16 lr, ", $b2, ", ", $c2, "\n str lr, [r12, #32+", $lane, "]\n",
+                three_slots!(others, $lane, $a, $a2, $b, $b2, $c, $c2),
             )
         };
-        (others) => {
-            "ssub16 lr, r4, r2
-            str lr, [r12, #8]
-            ssub16 lr, r5, r3
-            str lr, [r12, #40]
-            ssub16 r0, r0, r4
-            sadd16 r0, r0, r0
-            str r0, [r12, #16]
-            ssub16 r1, r1, r5
-            sadd16 r1, r1, r1
-            str r1, [r12, #48]
-            "
+        (others, $lane:literal, $a:literal, $a2:literal, $b:literal, $b2:literal, $c:literal, $c2:literal) => {
+            concat!(
+                "ssub16 lr, ", $c, ", ", $b, "\n str lr, [r12, #8+", $lane, "]\n",
+                "ssub16 lr, ", $c2, ", ", $b2, "\n str lr, [r12, #40+", $lane, "]\n",
+                twice_difference!($a, $c, "16", $lane),
+                twice_difference!($a2, $c2, "48", $lane),
+            )
         };
     }
 
-    /// Slot 3, from the columns d1 and d3.
+    /// $a = 2 ($a - $c), stored.
+    macro_rules! twice_difference {
+        ($a:literal, $c:literal, $at:literal, $lane:literal) => {
+            concat!(
+                "ssub16 ", $a, ", ", $a, ", ", $c, "\n sadd16 ", $a, ", ", $a, ", ", $a, "\n",
+                "str ", $a, ", [r12, #", $at, "+", $lane, "]\n",
+            )
+        };
+    }
+
+    /// Slot 3, from the columns d1 = $b and d3 = $d. d1 is gone then.
     macro_rules! last_slot {
-        () => {
-            "ssub16 r2, r0, r2
-            sadd16 r2, r2, r2
-            str r2, [r12, #24]
-            ssub16 r3, r1, r3
-            sadd16 r3, r3, r3
-            str r3, [r12, #56]
-            "
+        ($lane:literal, $b:literal, $b2:literal, $d:literal, $d2:literal) => {
+            concat!(
+                "ssub16 ", $b, ", ", $d, ", ", $b, "\n sadd16 ", $b, ", ", $b, ", ", $b, "\n",
+                "str ", $b, ", [r12, #24+", $lane, "]\n",
+                "ssub16 ", $b2, ", ", $d2, ", ", $b2, "\n sadd16 ", $b2, ", ", $b2, ", ", $b2, "\n",
+                "str ", $b2, ", [r12, #56+", $lane, "]\n",
+            )
         };
     }
 
@@ -312,13 +316,13 @@ mod asm {
                     "mov r1, r0",
                     "4:",
                     column!($name, "r2", "r3"),
-                    "b 6f",
-                    // A tile.
+                    "b.w 6f",
+                    // One tile: the second of its pair, or the first of a pair whose second is another strip's.
                     "5:",
                     column!($name, "r4", "r5"),
-                    three_slots!($zero),
+                    three_slots!($zero, "0", "r0", "r1", "r2", "r3", "r4", "r5"),
                     column!($name, "r0", "r1"),
-                    last_slot!(),
+                    last_slot!("0", "r2", "r3", "r0", "r1"),
                     "mov r2, r0",
                     "mov r3, r1",
                     "mov r0, r4",
@@ -331,23 +335,49 @@ mod asm {
                     "6:",
                     "ldr lr, [sp, #8]",
                     "cmp r12, lr",
+                    "beq.w 10f",
+                    "tst r12, #4",
                     "bne.w 5b",
-                    // The last tile.
-                    "ldr lr, [sp, #32]",
-                    "cmp lr, #1",
-                    "blt.w 9f",
-                    "beq 7f",
-                    "ldr r4, [sp, #16]",
-                    "mov r5, r4",
-                    "b 8f",
+                    "bic lr, lr, #4",
+                    "cmp r12, lr",
+                    "beq.w 5b",
+                    // Both tiles of a pair.
                     "7:",
                     column!($name, "r4", "r5"),
-                    "8:",
-                    three_slots!($zero),
+                    three_slots!($zero, "0", "r0", "r1", "r2", "r3", "r4", "r5"),
+                    column!($name, "r0", "r1"),
+                    last_slot!("0", "r2", "r3", "r0", "r1"),
+                    column!($name, "r2", "r3"),
+                    three_slots!($zero, "4", "r4", "r5", "r0", "r1", "r2", "r3"),
+                    column!($name, "r4", "r5"),
+                    last_slot!("4", "r0", "r1", "r4", "r5"),
+                    "mov r0, r2",
+                    "mov r1, r3",
+                    "mov r2, r4",
+                    "mov r3, r5",
+                    "ldrd r8, lr, [sp, #8]",
+                    "add r12, r12, lr",
+                    "bic r8, r8, #4",
+                    "cmp r12, r8",
+                    "bne.w 7b",
+                    "b.w 6b",
+                    // The last tile.
+                    "10:",
+                    "ldr lr, [sp, #32]",
+                    "cmp lr, #1",
+                    "blt.w 13f",
+                    "beq 11f",
+                    "ldr r4, [sp, #16]",
+                    "mov r5, r4",
+                    "b 12f",
+                    "11:",
+                    column!($name, "r4", "r5"),
+                    "12:",
+                    three_slots!($zero, "0", "r0", "r1", "r2", "r3", "r4", "r5"),
                     "ldr r0, [sp, #16]",
                     "mov r1, r0",
-                    last_slot!(),
-                    "9:",
+                    last_slot!("0", "r2", "r3", "r0", "r1"),
+                    "13:",
                     "ldm sp, {{r0, r1, r2}}",
                     "add r0, r0, #4",
                     "add r1, r1, #64",

@@ -46,7 +46,7 @@ pub fn transform(weights: &[i8], cin: usize, first: usize, taps: Taps, panel: &m
         let top = if taps == Taps::Bottom { 6 * cin } else { 0 };
         #[cfg(arm_dsp)]
         // SAFETY: it reads `all` output channels of 9 * cin weights, whole groups of four input channels, and writes
-        // `all` lanes of 2 * groups channel pairs; both slices were cut to these lengths.
+        // `all` lanes of 2 * groups channel pairs; both slices were cut to these lengths. `one` takes an odd one last.
         unsafe {
             let (taps_at, panel) = (weights[top..].as_ptr(), panel.as_mut_ptr());
             match taps {
@@ -97,7 +97,7 @@ fn lanes(weights: &[i8], cin: usize, taps: Taps, channel: usize, count: usize, p
 mod asm {
     //! r0, r4, r5 walk over the columns of the top row, and the rows below lie r2 and 2 r2 bytes on; r1 walks over the
     //! panel. r6, r7 hold g0 and then g0 + g2, r8, r9 another column: channels (0, 2) and (1, 3). r3 counts groups,
-    //! r10, r11, r12 help.
+    //! r10, r11 help. r12 holds two ones: the negative of a byte is its complement plus 1.
     //!
     //! Frame: sp+0 cin, +4 groups, +8 lanes left; lr bytes from the end of a lane back to the start of the next.
 
@@ -105,12 +105,6 @@ mod asm {
 
     /// A column into $lo, $hi; its pointer $at moves on by four channels.
     macro_rules! column {
-        (one, $lo:literal, $hi:literal, $at:literal) => {
-            concat!(
-                "ldr ", $hi, ", [", $at, "], #4\n",
-                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
-            )
-        };
         (plus, $lo:literal, $hi:literal, $at:literal) => {
             concat!(
                 "ldr r10, [", $at, ", r2]\n ldr r11, [", $at, ", r2, lsl #1]\n ldr ", $hi, ", [", $at, "], #4\n",
@@ -122,10 +116,9 @@ mod asm {
         (minus, $lo:literal, $hi:literal, $at:literal) => {
             concat!(
                 "ldr r10, [", $at, ", r2]\n ldr r11, [", $at, ", r2, lsl #1]\n ldr ", $hi, ", [", $at, "], #4\n",
-                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
+                "mvn r10, r10\n sxtab16 ", $lo, ", r12, r10\n sxtab16 r10, r12, r10, ror #8\n",
+                "sxtab16 ", $lo, ", ", $lo, ", ", $hi, "\n sxtab16 ", $hi, ", r10, ", $hi, ", ror #8\n",
                 "sxtab16 ", $lo, ", ", $lo, ", r11\n sxtab16 ", $hi, ", ", $hi, ", r11, ror #8\n",
-                "sxtb16 r11, r10\n sxtb16 r10, r10, ror #8\n",
-                "ssub16 ", $lo, ", ", $lo, ", r11\n ssub16 ", $hi, ", ", $hi, ", r10\n",
             )
         };
         (plus_two, $lo:literal, $hi:literal, $at:literal) => {
@@ -141,10 +134,9 @@ mod asm {
         (minus_two, $lo:literal, $hi:literal, $at:literal) => {
             concat!(
                 "ldr r10, [", $at, ", r2]\n ldr ", $hi, ", [", $at, ", r2, lsl #1]\n ldr r11, [", $at, "], #4\n",
-                "sxtb16 ", $lo, ", ", $hi, "\n sxtb16 ", $hi, ", ", $hi, ", ror #8\n",
-                "sadd16 ", $lo, ", ", $lo, ", ", $lo, "\n sadd16 ", $hi, ", ", $hi, ", ", $hi, "\n",
-                "sxtb16 r12, r10\n sxtb16 r10, r10, ror #8\n",
-                "ssub16 ", $lo, ", ", $lo, ", r12\n ssub16 ", $hi, ", ", $hi, ", r10\n",
+                "mvn r10, r10\n sxtab16 ", $lo, ", r12, r10\n sxtab16 r10, r12, r10, ror #8\n",
+                "sxtab16 ", $lo, ", ", $lo, ", ", $hi, "\n sxtab16 ", $lo, ", ", $lo, ", ", $hi, "\n",
+                "sxtab16 r10, r10, ", $hi, ", ror #8\n sxtab16 ", $hi, ", r10, ", $hi, ", ror #8\n",
                 "sadd16 ", $lo, ", ", $lo, ", ", $lo, "\n sadd16 ", $hi, ", ", $hi, ", ", $hi, "\n",
                 "sxtab16 ", $lo, ", ", $lo, ", r11\n sxtab16 ", $hi, ", ", $hi, ", r11, ror #8\n",
             )
@@ -165,6 +157,7 @@ mod asm {
                     "add r2, r2, r2, lsl #1",
                     "lsl lr, r3, #7",
                     "sub lr, lr, #4",
+                    "mov.w r12, #0x00010001",
                     "1:",
                     column!($name, "r6", "r7", "r0"),
                     "str r6, [r1, #32]",
@@ -204,7 +197,84 @@ mod asm {
         };
     }
 
-    transform!(one);
+    /// As the others, for one row of taps, with two output channels at a time; of an odd number
+    /// the last is taken twice, and the panel's next lane is written.
+    ///
+    /// r0, r4 the two channels' taps, r2 cin, r1 panel, r3 groups left; r5-r8 g0 and then g0 + g2, r9-r12 another column,
+    /// each (0, 2) of both channels and then (1, 3); lr helps. Frame: as below, +12 bytes back in the panel.
+    #[unsafe(naked)]
+    pub unsafe extern "C" fn one(taps: *const i8, panel: *mut u32, cin: usize, groups: usize, lanes: usize) {
+        naked_asm!(
+            "push {{r4-r11, lr}}",
+            "ldr r4, [sp, #36]",
+            "lsl r5, r3, #7",
+            "sub r5, r5, #8",
+            "push {{r2, r3, r4, r5}}",
+            "0:",
+            "ldr r4, [sp, #8]",
+            "cmp r4, #1",
+            "ite eq",
+            "moveq r4, r0",
+            "addne r4, r0, r2, lsl #3",
+            "it ne",
+            "addne r4, r4, r2",
+            "1:",
+            "ldr r7, [r0]",
+            "ldr r8, [r4]",
+            "sxtb16 r5, r7",
+            "sxtb16 r6, r8",
+            "sxtb16 r7, r7, ror #8",
+            "sxtb16 r8, r8, ror #8",
+            "strd r5, r6, [r1, #32]",
+            "strd r7, r8, [r1, #96]",
+            "ldr r11, [r0, r2, lsl #1]",
+            "ldr r12, [r4, r2, lsl #1]",
+            "sxtb16 r9, r11",
+            "sxtb16 r10, r12",
+            "sxtb16 r11, r11, ror #8",
+            "sxtb16 r12, r12, ror #8",
+            "strd r9, r10, [r1, #48]",
+            "strd r11, r12, [r1, #112]",
+            "sadd16 r5, r5, r9",
+            "sadd16 r6, r6, r10",
+            "sadd16 r7, r7, r11",
+            "sadd16 r8, r8, r12",
+            "ldr r11, [r0, r2]",
+            "ldr r12, [r4, r2]",
+            "add r0, r0, #4",
+            "add r4, r4, #4",
+            "sxtb16 r9, r11",
+            "sxtb16 r10, r12",
+            "sxtb16 r11, r11, ror #8",
+            "sxtb16 r12, r12, ror #8",
+            "sadd16 lr, r7, r11",
+            "ssub16 r7, r7, r11",
+            "sadd16 r11, r8, r12",
+            "ssub16 r8, r8, r12",
+            "strd lr, r11, [r1, #64]",
+            "strd r7, r8, [r1, #80]",
+            "sadd16 lr, r5, r9",
+            "ssub16 r5, r5, r9",
+            "sadd16 r11, r6, r10",
+            "ssub16 r6, r6, r10",
+            "strd r5, r6, [r1, #16]",
+            "strd lr, r11, [r1], #128",
+            "subs r3, r3, #1",
+            "bne.w 1b",
+            // Two channels on: from the end of the second one's groups another channel, less the groups.
+            "ldm sp, {{r2, r3, r5, r6}}",
+            "sub r1, r1, r6",
+            "add r0, r4, r2, lsl #3",
+            "add r0, r0, r2",
+            "sub r0, r0, r3, lsl #2",
+            "subs r5, r5, #2",
+            "str r5, [sp, #8]",
+            "bgt.w 0b",
+            "add sp, #16",
+            "pop {{r4-r11, pc}}",
+        )
+    }
+
     transform!(plus);
     transform!(minus);
     transform!(plus_two);
