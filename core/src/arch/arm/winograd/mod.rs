@@ -14,16 +14,16 @@
 //! M2 = (4 (d1 - d2) + (d4 - d3)) (g0 - g1 + g2)      M3 = (2 (d3 - d1) + (d4 - d2)) (g0 + 2 g1 + 4 g2)
 //! M4 = (2 (d1 - d3) + (d4 - d2)) (g0 - 2 g1 + 4 g2)  M5 = (4 (d1 - d3) + (d5 - d3)) g2
 //! A = M1 + M2    B = M1 - M2    C = M3 + M4    D = M3 - M4
-//! 24 y0 = C - 4 A + 6 M0    12 y1 = D - 2 B    6 y2 = C - A    6 y3 = 2 D - B + 6 M5
+//! 8 y0 = (C - 4 A) / 3 + 2 M0    4 y1 = (D - 2 B) / 3    2 y2 = (C - A) / 3    2 y3 = (2 D - B) / 3 + 2 M5
 //! ```
 //!
 //! F(2x2) is the first in both dimensions, 4 products per output instead of 9; F(4x2) the second down and the first
-//! across, 3 per output. The accumulators that come out are 4 and 16 times those of the direct sum.
+//! across, 3 per output. The accumulators that come out are 4 times those of the direct sum, or 16, 8, 4, 4 times by row.
 //!
 //! **Exactness.** All sums wrap modulo 2^32, in which additions, subtractions and multiplications by integers are exact.
-//! F(2x2): the sums of products are 4 acc modulo 2^32. F(4x2): they are 48, 24 or 12 acc, which the inverse of 3 modulo
-//! 2^32 (times 1, 2 or 4) makes 16 acc. Either is the number itself, and an arithmetic shift undoes the power of two
-//! without loss, as soon as it fits i32: |acc| <= 9 * 255 * 128 * cin, so for cin up to [`Method::max_cin`].
+//! So are divisions by 3, where the quotient is an integer, as multiplications by the inverse of 3. What comes out is
+//! 2^s acc modulo 2^32, with s = 2 for F(2x2) and 4, 3, 2, 2 for the rows of F(4x2); it is the number itself as soon as that
+//! fits i32: |acc| <= 9 * 255 * 128 * cin, so for cin up to [`Method::max_cin`]. The power of two goes into the scale.
 //!
 //! **Operands.** They are exact in i16. With q - zp at most 255 in magnitude: F(2x2) at most 4 * 2 * 255 = 2040 (two differences,
 //! one of them doubled twice over), F(4x2) at most 10 * 4 * 255 = 10200. The weights: 9 * 128 = 1152, and
@@ -40,11 +40,13 @@ mod cells;
 mod product;
 mod weights;
 
+use core::ops::Range;
+
 use super::conv::Sink;
 use super::panel::CHANNELS;
 use crate::ops::Conv;
 use cells::{Combine, Strip};
-use product::{PLANE, Planes, Rows, THIRD};
+use product::{PLANE, Planes, Rows};
 use weights::Taps;
 
 /// Rows of a tile; all have two columns.
@@ -57,13 +59,13 @@ pub enum Method {
 }
 
 /// One vertical index: the input rows that are combined, counted from the one above the tile; how; the taps; what
-/// becomes of the sums; which output rows are complete then, and where they lie.
+/// becomes of the sums; which output rows are complete then: the row, its s (see above), where it lies.
 struct Index {
     rows: [isize; 4],
     combine: Combine,
     taps: Taps,
     enter: Rows,
-    done: &'static [(usize, Place)],
+    done: &'static [(usize, u32, Place)],
 }
 
 /// Where complete rows lie.
@@ -81,15 +83,15 @@ const TWO: [Index; 4] = [
         rows: [0, 2, 0, 2],
         combine: Combine::Difference,
         taps: Taps::Top,
-        enter: Rows::FinishTwo(0),
-        done: &[(0, Place::Plane(0))],
+        enter: Rows::Finish(0),
+        done: &[(0, 2, Place::Plane(0))],
     },
     Index {
         rows: [3, 1, 3, 1],
         combine: Combine::Difference,
         taps: Taps::Bottom,
-        enter: Rows::FinishTwo(1),
-        done: &[(1, Place::Plane(1))],
+        enter: Rows::Finish(1),
+        done: &[(1, 2, Place::Plane(1))],
     },
 ];
 
@@ -103,21 +105,21 @@ const FOUR: [Index; 6] = [
         combine: Combine::Two,
         taps: Taps::MinusTwo,
         enter: Rows::Middle,
-        done: &[(1, Place::Plane(2)), (2, Place::Spare)],
+        done: &[(1, 3, Place::Plane(2)), (2, 2, Place::Spare)],
     },
     Index {
         rows: [0, 2, 4, 2],
         combine: Combine::Four,
         taps: Taps::Top,
-        enter: Rows::FinishSix(0, THIRD),
-        done: &[(0, Place::Plane(0))],
+        enter: Rows::Finish(0),
+        done: &[(0, 4, Place::Plane(0))],
     },
     Index {
         rows: [1, 3, 5, 3],
         combine: Combine::Four,
         taps: Taps::Bottom,
-        enter: Rows::FinishSix(1, THIRD.wrapping_mul(4)),
-        done: &[(3, Place::Plane(1))],
+        enter: Rows::Finish(1),
+        done: &[(3, 2, Place::Plane(1))],
     },
 ];
 
@@ -153,17 +155,13 @@ impl Method {
         }
     }
 
-    /// The accumulators come out this much too large, as a power of two.
-    const fn shift(self) -> u32 {
-        match self {
-            Self::Two => 2,
-            Self::Four => 4,
-        }
-    }
-
     /// Most input channels for which the enlarged accumulators fit i32.
     pub const fn max_cin(self) -> usize {
-        (i32::MAX as usize >> self.shift()) / (9 * 255 * 128)
+        let most = match self {
+            Self::Two => 4,
+            Self::Four => 16,
+        };
+        i32::MAX as usize / (most * 9 * 255 * 128)
     }
 
     /// Tile pairs of `tiles` that index `i` needs, from the first on.
@@ -171,7 +169,7 @@ impl Method {
         let across = p.width.div_ceil(2);
         // The first row that is complete only with this index.
         let row = match self.indices()[i].done {
-            [(row, _), ..] if i + 1 == self.indices().len() => *row,
+            [(row, ..), ..] if i + 1 == self.indices().len() => *row,
             _ => 0,
         };
         // Tile rows of which that row is within the picture.
@@ -298,22 +296,29 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
                     weights::transform(p.weights, p.cin, channel, index.taps, weights);
                     let mut out = Planes { planes, stride: plan.tile_pairs, spare };
                     product::product(weights, cells, groups * 2, (end - first).div_ceil(2), index.enter, &mut out);
-                    for &(row, place) in index.done {
+                    for &(row, shift, place) in index.done {
                         let acc = match place {
                             Place::Plane(plane) => &out.planes[plane * plan.tile_pairs * PLANE..],
                             Place::Spare => &out.spare[..],
                         };
-                        sink.channels(p, channel, method.shift());
-                        for strip in strips(first, end, across) {
-                            let (y, x) = (strip.row * method.rows() + row, 2 * strip.column);
-                            if y < p.height {
-                                let acc = &acc[(strip.tile - first) * PLANE / 2..];
-                                sink.cells(y * p.width + x, (2 * strip.count).min(p.width - x), acc);
-                            }
-                        }
+                        sink.channels(p, channel, shift);
+                        store(p, method.rows(), row, first..end, acc, sink);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Row `row` of the tiles `first..end`, each of `rows` rows: acc [tile][column 2][4].
+fn store(p: &Conv<'_>, rows: usize, row: usize, tiles: Range<usize>, acc: &[i32], sink: &mut Sink<'_>) {
+    let across = p.width.div_ceil(2);
+    let Range { start: first, end } = tiles;
+    for piece in strips(first, end, across) {
+        let (y, x) = (piece.row * rows + row, 2 * piece.column);
+        if y < p.height {
+            let acc = &acc[(piece.tile - first) * PLANE / 2..];
+            sink.cells(y * p.width + x, (2 * piece.count).min(p.width - x), acc);
         }
     }
 }

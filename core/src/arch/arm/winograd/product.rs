@@ -10,7 +10,7 @@ use crate::arch::arm::panel::CHANNELS;
 pub const PLANE: usize = 4 * CHANNELS;
 
 /// 1/3 modulo 2^32.
-pub const THIRD: i32 = 0xaaaa_aaabu32 as i32;
+const THIRD: i32 = 0xaaaa_aaabu32 as i32;
 
 /// How the sums H of one vertical index enter the planes p0, p1, p2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +20,9 @@ pub enum Rows {
     /// (p0, p1) = (p0 + H, p0 - H)
     SumDifference,
     /// p\[plane\] += 2 H
-    FinishTwo(usize),
-    /// With C = p2 + H, D = p2 - H: spare = (C - p0) 4/3, p2 = (D - 2 p1) 2/3, p0 = C - 4 p0, p1 = 2 D - p1.
+    Finish(usize),
+    /// With C = p2 + H, D = p2 - H: spare = (C - p0) / 3, p2 = (D - 2 p1) / 3, p0 = (C - 4 p0) / 3, p1 = (2 D - p1) / 3.
     Middle,
-    /// p\[plane\] = (p\[plane\] + 6 H) f
-    FinishSix(usize, i32),
 }
 
 /// Partial outputs of four output channels.
@@ -41,7 +39,7 @@ pub struct Planes<'a> {
 /// weights: [channel pairs][4][4], data: [tile pairs][channel pairs][4][2]; the first `tile_pairs` of the planes change.
 pub fn product(weights: &[u32], data: &[u32], pairs: usize, tile_pairs: usize, rows: Rows, out: &mut Planes<'_>) {
     let planes = match rows {
-        Rows::Keep(plane) | Rows::FinishTwo(plane) | Rows::FinishSix(plane, _) => plane + 1,
+        Rows::Keep(plane) | Rows::Finish(plane) => plane + 1,
         Rows::SumDifference => 2,
         Rows::Middle => 3,
     };
@@ -94,15 +92,14 @@ mod model {
                     let kept = p[at(0)];
                     (p[at(0)], p[at(1)]) = (kept.wrapping_add(h), kept.wrapping_sub(h));
                 }
-                Rows::FinishTwo(plane) => p[at(plane)] = p[at(plane)].wrapping_add(times(h, 2)),
-                Rows::FinishSix(plane, f) => p[at(plane)] = times(p[at(plane)].wrapping_add(times(h, 6)), f),
+                Rows::Finish(plane) => p[at(plane)] = p[at(plane)].wrapping_add(times(h, 2)),
                 Rows::Middle => {
                     let (a, b, kept) = (p[at(0)], p[at(1)], p[at(2)]);
                     let (c, d) = (kept.wrapping_add(h), kept.wrapping_sub(h));
-                    out.spare[tile_pair * PLANE + i] = times(c.wrapping_sub(a), times(THIRD, 4));
-                    p[at(2)] = times(d.wrapping_sub(times(b, 2)), times(THIRD, 2));
-                    p[at(0)] = c.wrapping_sub(times(a, 4));
-                    p[at(1)] = times(d, 2).wrapping_sub(b);
+                    out.spare[tile_pair * PLANE + i] = times(c.wrapping_sub(a), THIRD);
+                    p[at(2)] = times(d.wrapping_sub(times(b, 2)), THIRD);
+                    p[at(0)] = times(c.wrapping_sub(times(a, 4)), THIRD);
+                    p[at(1)] = times(times(d, 2).wrapping_sub(b), THIRD);
                 }
             }
         }
@@ -142,14 +139,14 @@ mod asm {
         plane: *mut i32,
         /// +64: tile pairs left.
         tile_pairs: usize,
-        /// +68: 0 keep, 1 sum and difference, 2 finish two, 3 middle, 4 finish six.
+        /// +68: 0 keep, 1 sum and difference, 2 finish, 3 middle.
         rows: usize,
         /// +72: bytes of a plane.
         stride: usize,
         /// +76: bytes from p0 to the spare plane.
         spare: usize,
-        /// +80: f, or 4/3.
-        factor: i32,
+        /// +80: 1/3.
+        third: i32,
     }
 
     /// # Safety
@@ -162,12 +159,11 @@ mod asm {
         rows: Rows,
         out: &mut Planes<'_>,
     ) {
-        let (plane, kind, factor) = match rows {
-            Rows::Keep(plane) => (plane, 0, 0),
-            Rows::SumDifference => (0, 1, 0),
-            Rows::FinishTwo(plane) => (plane, 2, 0),
-            Rows::Middle => (0, 3, THIRD.wrapping_mul(4)),
-            Rows::FinishSix(plane, factor) => (plane, 4, factor),
+        let (plane, kind) = match rows {
+            Rows::Keep(plane) => (plane, 0),
+            Rows::SumDifference => (0, 1),
+            Rows::Finish(plane) => (plane, 2),
+            Rows::Middle => (0, 3),
         };
         // M1 does one step itself, and all rounds are as long as the other products': at least one step is left.
         let last = (pairs - 1) % STEPS + 1;
@@ -182,7 +178,7 @@ mod asm {
             rows: kind,
             stride: out.stride * PLANE * 4,
             spare: out.spare.as_mut_ptr().addr().wrapping_sub(out.planes.as_mut_ptr().addr()),
-            factor,
+            third: THIRD,
         };
         // SAFETY: the caller says so.
         unsafe { product(&frame) }
@@ -230,30 +226,29 @@ mod asm {
         };
     }
 
-    /// $out = $p + $k H with $h = H: k = 2 or 6.
+    /// $h = $p + 2 $h.
     macro_rules! finish {
-        ("2", $h:literal, $p:literal) => {
+        ($h:literal, $p:literal) => {
             concat!("add ", $h, ", ", $p, ", ", $h, ", lsl #1\n")
-        };
-        ("6", $h:literal, $p:literal) => {
-            concat!("add ", $h, ", ", $h, ", ", $h, ", lsl #1\n add ", $h, ", ", $p, ", ", $h, ", lsl #1\n")
         };
     }
 
-    /// One lane of the middle: C or D, and A = p0 or B = p1 in $p.
+    /// One lane of the middle: C, or D, in $x, and A = p0, or B = p1, in $p. 1/3 is in r12, or in r0.
     macro_rules! middle_c {
-        ($c:literal, $p:literal) => {
-            // lr = C - A; p0 = C - 4 A; C = (C - A) 4/3, with 4/3 in r12.
+        ($x:literal, $p:literal) => {
+            // p0 = (C - 4 A) / 3; C = (C - A) / 3.
             concat!(
-                "sub lr, ", $c, ", ", $p, "\n sub ", $p, ", ", $c, ", ", $p, ", lsl #2\n mul ", $c, ", lr, r12\n",
+                "sub lr, ", $x, ", ", $p, ", lsl #2\n sub ", $x, ", ", $x, ", ", $p, "\n",
+                "mul ", $p, ", lr, r12\n mul ", $x, ", ", $x, ", r12\n",
             )
         };
     }
     macro_rules! middle_d {
-        ($d:literal, $p:literal) => {
-            // lr = D - 2 B; p1 = 2 D - B; D = (D - 2 B) 2/3, with 2/3 in r0.
+        ($x:literal, $p:literal) => {
+            // p1 = (2 D - B) / 3; D = (D - 2 B) / 3.
             concat!(
-                "sub lr, ", $d, ", ", $p, ", lsl #1\n rsb ", $p, ", ", $p, ", ", $d, ", lsl #1\n mul ", $d, ", lr, r0\n",
+                "rsb lr, ", $p, ", ", $x, ", lsl #1\n sub ", $x, ", ", $x, ", ", $p, ", lsl #1\n",
+                "mul ", $p, ", lr, r0\n mul ", $x, ", ", $x, ", r0\n",
             )
         };
     }
@@ -273,7 +268,7 @@ mod asm {
                 middle_c!("r3", "r7"),
                 "ldr r12, [sp, #120]\n stm r12, {{r4-r7}}\n",
                 "ldr r4, [sp, #76]\n add r4, r12, r4\n stm r4, {{r0-r3}}\n",
-                "ldr r1, [sp, #72]\n ldr r0, [sp, #80]\n lsr r0, r0, #1\n",
+                "ldr r1, [sp, #72]\n ldr r0, [sp, #80]\n",
                 "add r2, r12, r1\n ldm r2, {{r4-r7}}\n",
                 middle_d!("r8", "r4"),
                 middle_d!("r9", "r5"),
@@ -334,11 +329,8 @@ mod asm {
             "cmp r8, #2",
             "it eq",
             "adreq.w r12, 32f",
-            "cmp r8, #3",
-            "it eq",
-            "adreq.w r12, 33f",
             "it hi",
-            "adrhi.w r12, 34f",
+            "adrhi.w r12, 33f",
             "add.w r12, r12, #1",
             "str r12, [sp, #100]",
             // A tile pair: M1, kept.
@@ -423,21 +415,21 @@ mod asm {
             "add r12, r12, #32",
             sum_difference!("r4", "r5", "r6", "r7"),
             "bx lr",
-            // Rows: finish two.
+            // Rows: finish.
             ".p2align 2",
             "32:",
             "ldm r12, {{r8-r11}}",
-            finish!("2", "r0", "r8"),
-            finish!("2", "r1", "r9"),
-            finish!("2", "r2", "r10"),
-            finish!("2", "r3", "r11"),
+            finish!("r0", "r8"),
+            finish!("r1", "r9"),
+            finish!("r2", "r10"),
+            finish!("r3", "r11"),
             "stm r12, {{r0-r3}}",
             "add r12, r12, #32",
             "ldm r12, {{r8-r11}}",
-            finish!("2", "r4", "r8"),
-            finish!("2", "r5", "r9"),
-            finish!("2", "r6", "r10"),
-            finish!("2", "r7", "r11"),
+            finish!("r4", "r8"),
+            finish!("r5", "r9"),
+            finish!("r6", "r10"),
+            finish!("r7", "r11"),
             "stm r12, {{r4-r7}}",
             "bx lr",
             // Rows: the middle, of one tile and then of the other.
@@ -452,33 +444,6 @@ mod asm {
             "add r12, r12, #32",
             middle!(),
             "ldr pc, [sp, #124]",
-            // Rows: finish six.
-            ".p2align 2",
-            "34:",
-            "ldm r12, {{r8-r11}}",
-            finish!("6", "r0", "r8"),
-            finish!("6", "r1", "r9"),
-            finish!("6", "r2", "r10"),
-            finish!("6", "r3", "r11"),
-            "ldr r8, [sp, #80]",
-            "mul r0, r0, r8",
-            "mul r1, r1, r8",
-            "mul r2, r2, r8",
-            "mul r3, r3, r8",
-            "stm r12, {{r0-r3}}",
-            "add r12, r12, #32",
-            "ldm r12, {{r8-r11}}",
-            finish!("6", "r4", "r8"),
-            finish!("6", "r5", "r9"),
-            finish!("6", "r6", "r10"),
-            finish!("6", "r7", "r11"),
-            "ldr r8, [sp, #80]",
-            "mul r4, r4, r8",
-            "mul r5, r5, r8",
-            "mul r6, r6, r8",
-            "mul r7, r7, r8",
-            "stm r12, {{r4-r7}}",
-            "bx lr",
             steps = const STEPS,
         )
     }
