@@ -1,7 +1,7 @@
 //! GroupNorm and SiLU: sums two values at a time, and the exponential without the checks that bounds of the values make
 //! idle. Every f32 operation of the scalar function is there, in its order.
 //!
-//! With an FPU the common case, SiLU to int8, runs in assembly four values at a time. It computes x = -y, which is exact
+//! With an FPU the common case, SiLU, runs in assembly four values at a time. It computes x = -y, which is exact
 //! (the factors change their signs, and rounding is symmetric), so that e^-y needs no negation; x / (1 + e^x) times -a
 //! is the scalar result. e^x is e^r 2^k with e^r in [0.7, 1.5), and k is added to the exponent of e^r, after it was
 //! saturated to -64 ..= 63. That changes no output: below, 1 + e^x is 1 in both ways; above, x / (1 + e^x) is less than
@@ -17,7 +17,8 @@ use crate::ops::{self, NormAct, NormOut};
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
 
-/// Bounds of y and of y * a that the assembly takes: r keeps its meaning, and the outputs fit i16 with any zero point.
+/// Bounds of y, and for int8 of y * a, that the assembly takes: r keeps its meaning, and integers fit i16 with any zero
+/// point.
 const VALUE: f32 = 1.0e5;
 const OUTPUT: f32 = 32_000.0;
 
@@ -54,12 +55,12 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
             // The groups before this one come out the same again: the input is not the output.
             return ops::norm_act(p, input, out);
         }
-        if let NormOut::I8(out) = &mut out
-            && p.silu
+        if p.silu
             && group.is_multiple_of(4)
             // y is a sum of terms below 32768 * 30, rounded to 1/8 at most: times `a`, far less than OUTPUT leaves.
-            && (most < VALUE && steepest < 30.0 && p.a.abs() < 1000.0 && most * p.a.abs() < OUTPUT)
-            && silu_to_i8(p, input, first, factors, out).is_some()
+            && (most < VALUE && steepest < 30.0)
+            && (p.zp == 0 && matches!(out, NormOut::I16(_)) || p.a.abs() < 1000.0 && most * p.a.abs() < OUTPUT)
+            && silu_of_group(p, input, first, factors, &mut out).is_some()
         {
             continue;
         }
@@ -93,8 +94,14 @@ fn values(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], 
 }
 
 /// out = saturate(rne(SiLU(q * A + B) * a) + zp) for the group of channels from `first` on, a multiple of four, with
-/// values within [`VALUE`] and [`OUTPUT`]; `None` without an FPU.
-fn silu_to_i8(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], out: &mut [i8]) -> Option<()> {
+/// values within the bounds above; zp is 0 for i16. `None` without an FPU.
+fn silu_of_group(
+    p: &NormAct<'_>,
+    input: &[i16],
+    first: usize,
+    factors: &[(f32, f32)],
+    out: &mut NormOut<'_>,
+) -> Option<()> {
     #[cfg(all(arm_dsp, target_abi = "eabihf"))]
     {
         // Four channels at a time: -B, then -A.
@@ -104,20 +111,25 @@ fn silu_to_i8(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32
                 (eight[i], eight[4 + i]) = (-b, -a);
             }
         }
-        assert!(p.cells > 0 && input.len() >= p.cells * p.channels && out.len() >= p.cells * p.channels);
+        let (out, len, size, run): (*mut u8, usize, usize, asm::Run) = match out {
+            NormOut::I8(out) => (out[first..].as_mut_ptr().cast(), out.len(), 1, asm::to_i8),
+            NormOut::I16(out) => (out[first..].as_mut_ptr().cast(), out.len(), 2, asm::to_i16),
+        };
+        assert!(p.cells > 0 && input.len() >= p.cells * p.channels && len >= p.cells * p.channels);
         let values = asm::Values {
             input: input[first..].as_ptr(),
-            out: out[first..].as_mut_ptr(),
+            out,
             cells: p.cells,
             group: factors.len(),
             skip: p.channels - factors.len(),
             factors: signed.as_ptr(),
             a: -p.a,
             zp: pair(p.zp, p.zp),
+            skip_out: (p.channels - factors.len()) * size,
         };
         // SAFETY: input and output have `cells` cells of `channels` channels, of which `group` from `first` on are the
         // group, a multiple of four with as many factors; the ABI says that there is an FPU.
-        unsafe { asm::silu_to_i8(&values) };
+        unsafe { run(&values, &asm::CONSTANTS) };
         Some(())
     }
     #[cfg(not(all(arm_dsp, target_abi = "eabihf")))]
@@ -137,7 +149,7 @@ mod asm {
     pub struct Values {
         /// The group's first value of the first cell.
         pub input: *const i16,
-        pub out: *mut i8,
+        pub out: *mut u8,
         /// Not 0.
         pub cells: usize,
         /// Channels of the group, a multiple of four, not 0; and the others of a cell.
@@ -149,11 +161,13 @@ mod asm {
         pub a: f32,
         /// Twice.
         pub zp: u32,
+        /// Bytes of the other channels' outputs of a cell.
+        pub skip_out: usize,
     }
 
     /// Constants that four values at a time are added to, one for each.
     #[repr(C)]
-    struct Constants {
+    pub struct Constants {
         rounding: [f32; 4],
         c1: [f32; 4],
         c2: [f32; 4],
@@ -164,7 +178,7 @@ mod asm {
     }
 
     #[expect(clippy::excessive_precision, reason = "the scalar function's constants, exact in binary")]
-    static CONSTANTS: Constants = Constants {
+    pub static CONSTANTS: Constants = Constants {
         rounding: [12_582_912.0; 4],
         c1: [0.008_363_774; 4],
         c2: [0.041_666_55; 4],
@@ -183,17 +197,20 @@ mod asm {
 
     /// # Safety
     /// Input, output and factors are as large as the fields say.
-    pub unsafe fn silu_to_i8(values: &Values) {
-        // SAFETY: the caller says so.
-        unsafe { run(values, &CONSTANTS) }
-    }
+    pub type Run = unsafe extern "C" fn(&Values, &Constants);
 
     /// r0 input, r1 factors, r2 constants, r3 output, r12 values of the cell left, r4-r11 help. s0-s3 x and then r, s4-s7
     /// and s8-s11 what the comments say, s16-s21 single constants, s22 -a.
     ///
-    /// Stack: sp+0 x, +16 cells left, +20 group, +24 skip, +28 factors, +32 zero point.
+    /// Stack: sp+0 x, +16 cells left, +20 group, +24 skip, +28 factors, +32 zero point, +36 bytes of output to skip.
+    macro_rules! silu {
+        ($(#[$doc:meta])* $name:ident, $($store:literal,)+) => {
+    $(#[$doc])*
+    ///
+    /// # Safety
+    /// As [`Run`].
     #[unsafe(naked)]
-    unsafe extern "C" fn run(values: *const Values, constants: *const Constants) {
+    pub unsafe extern "C" fn $name(values: &Values, constants: &Constants) {
         naked_asm!(
             // Link-time optimization reads the assembly without the target's FPU.
             ".fpu fpv4-sp-d16",
@@ -204,9 +221,9 @@ mod asm {
             "add r1, r1, #80",
             "vldmia r1, {{s16-s21}}",
             "vldr s22, [r0, #24]",
-            "ldr r11, [r0, #28]",
+            "ldrd r11, r12, [r0, #28]",
             "ldm r0, {{r0, r3, r7, r8, r9, r10}}",
-            "str r11, [sp, #32]",
+            "strd r11, r12, [sp, #32]",
             "add r11, sp, #16",
             "stm r11, {{r7-r10}}",
             // A cell.
@@ -269,22 +286,12 @@ mod asm {
             each!("vcvtr.s32.f32"; ("s4", "s4") ("s5", "s5") ("s6", "s6") ("s7", "s7")),
             "vmov r4, r5, s4, s5",
             "vmov r6, r7, s6, s7",
-            // All are within i16: (0, 2) and (1, 3) as pairs, plus the zero point, saturated, as bytes.
-            "ldr r8, [sp, #32]",
-            "pkhbt r4, r4, r6, lsl #16",
-            "pkhbt r5, r5, r7, lsl #16",
-            "qadd16 r4, r4, r8",
-            "qadd16 r5, r5, r8",
-            "ssat16 r4, #8, r4",
-            "ssat16 r5, #8, r5",
-            "uxtb16 r4, r4",
-            "uxtb16 r5, r5",
-            "orr r4, r4, r5, lsl #8",
-            "str r4, [r3], #4",
+            $($store,)+
             "subs r12, r12, #4",
             "bne.w 2b",
             "add r0, r0, lr, lsl #1",
-            "add r3, r3, lr",
+            "ldr r4, [sp, #36]",
+            "add r3, r3, r4",
             "ldr r4, [sp, #16]",
             "subs r4, r4, #1",
             "str r4, [sp, #16]",
@@ -294,6 +301,36 @@ mod asm {
             "pop {{r4-r11, pc}}",
         )
     }
+        };
+    }
+
+    silu!(
+        /// All are within i16: (0, 2) and (1, 3) as pairs, plus the zero point, saturated, as bytes.
+        to_i8,
+        "ldr r8, [sp, #32]",
+        "pkhbt r4, r4, r6, lsl #16",
+        "pkhbt r5, r5, r7, lsl #16",
+        "qadd16 r4, r4, r8",
+        "qadd16 r5, r5, r8",
+        "ssat16 r4, #8, r4",
+        "ssat16 r5, #8, r5",
+        "uxtb16 r4, r4",
+        "uxtb16 r5, r5",
+        "orr r4, r4, r5, lsl #8",
+        "str r4, [r3], #4",
+    );
+    silu!(
+        /// Without a zero point.
+        to_i16,
+        "ssat r4, #16, r4",
+        "ssat r5, #16, r5",
+        "ssat r6, #16, r6",
+        "ssat r7, #16, r7",
+        "pkhbt r4, r4, r5, lsl #16",
+        "pkhbt r6, r6, r7, lsl #16",
+        "str r4, [r3], #4",
+        "str r6, [r3], #4",
+    );
 }
 
 /// Exact sum and sum of squares of `group` channels from `first` on, `group` even.

@@ -2,7 +2,9 @@
 //! (0, 1, 2, 3) of a sum become the two pairs (0, 2) and (1, 3), which is what SXTB16 yields: the order within a sum
 //! is free, as long as both operands have the same.
 
-use super::simd::{highs, lows, sub16, sxtb16, sxtb16_odd};
+#[cfg(not(arm_dsp))]
+use super::simd::{pair, sub16};
+use super::simd::{sxtb16, sxtb16_odd};
 use crate::ops::ConvIn;
 
 /// Output channels of a weight panel.
@@ -49,24 +51,79 @@ pub fn weights(weights: &[i8], sum: usize, first: usize, from: usize, to: usize,
 /// The numbers `from..from + run` of the input, minus the zero point, as numbers `at..` of one of the two columns of a
 /// panel [pairs][2]. All three are multiples of four.
 pub fn column(input: &ConvIn<'_>, zero: u32, from: usize, run: usize, panel: &mut [u32], lane: usize) {
-    let fill = panel.chunks_exact_mut(4);
-    match input {
-        ConvIn::I8(input) => {
-            let input = &input[from..from + run];
-            for (at, pairs) in (0..run).step_by(4).zip(fill) {
+    let panel = &mut panel[..run];
+    assert!(lane < 2 && run.is_multiple_of(4));
+    if run == 0 {
+        return;
+    }
+    #[cfg(arm_dsp)]
+    // SAFETY: input and panel were cut to `run` numbers, whole fours and not none.
+    unsafe {
+        let panel = panel.as_mut_ptr().add(lane);
+        match input {
+            ConvIn::I8(input) => asm::column_of_i8(input[from..from + run].as_ptr(), panel, run / 4, zero),
+            ConvIn::I16(input) => asm::column_of_i16(input[from..from + run].as_ptr(), panel, run / 4),
+        }
+    }
+    #[cfg(not(arm_dsp))]
+    for (at, pairs) in (0..run).step_by(4).zip(panel.chunks_exact_mut(4)) {
+        match input {
+            ConvIn::I8(input) => {
                 // SAFETY: `run` is a multiple of four and the length of the input's part.
-                let word = unsafe { word(input, at) };
+                let word = unsafe { word(&input[from..from + run], at) };
                 pairs[lane] = sub16(sxtb16(word), zero);
                 pairs[2 + lane] = sub16(sxtb16_odd(word), zero);
             }
-        }
-        ConvIn::I16(input) => {
-            for (four, pairs) in input[from..from + run].chunks_exact(4).zip(fill) {
-                let two = |i: usize| u32::from(four[i] as u16) | u32::from(four[i + 1] as u16) << 16;
-                pairs[lane] = lows(two(0), two(2));
-                pairs[2 + lane] = highs(two(0), two(2));
+            ConvIn::I16(input) => {
+                let two = |i: usize| pair(input[from + at + i].into(), input[from + at + i + 2].into());
+                pairs[lane] = two(0);
+                pairs[2 + lane] = two(1);
             }
         }
+    }
+}
+
+#[cfg(arm_dsp)]
+mod asm {
+    use core::arch::naked_asm;
+
+    /// Every second word of the panel, two for each of `fours` (not 0).
+    #[unsafe(naked)]
+    pub unsafe extern "C" fn column_of_i8(input: *const i8, panel: *mut u32, fours: usize, zero: u32) {
+        naked_asm!(
+            "push {{r4, r5}}",
+            "1:",
+            "ldr r4, [r0], #4",
+            "sxtb16 r5, r4",
+            "sxtb16 r4, r4, ror #8",
+            "ssub16 r5, r5, r3",
+            "ssub16 r4, r4, r3",
+            "str r4, [r1, #8]",
+            "str r5, [r1], #16",
+            "subs r2, r2, #1",
+            "bne 1b",
+            "pop {{r4, r5}}",
+            "bx lr",
+        )
+    }
+
+    /// As above.
+    #[unsafe(naked)]
+    pub unsafe extern "C" fn column_of_i16(input: *const i16, panel: *mut u32, fours: usize) {
+        naked_asm!(
+            "push {{r4, r5}}",
+            "1:",
+            "ldr r3, [r0], #4",
+            "ldr r4, [r0], #4",
+            "pkhbt r5, r3, r4, lsl #16",
+            "pkhtb r4, r4, r3, asr #16",
+            "str r4, [r1, #8]",
+            "str r5, [r1], #16",
+            "subs r2, r2, #1",
+            "bne 1b",
+            "pop {{r4, r5}}",
+            "bx lr",
+        )
     }
 }
 
