@@ -129,8 +129,24 @@ mod asm {
     macro_rules! channel {
         ($value:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
             concat!(
-                "vmla.f32 ", $a, ", s4, ", $value, "\n vmla.f32 ", $b, ", s5, ", $value, "\n",
-                "vmla.f32 ", $c, ", s6, ", $value, "\n vmla.f32 ", $d, ", s7, ", $value, "\n",
+                "vmla.f32 ",
+                $a,
+                ", s4, ",
+                $value,
+                "\n vmla.f32 ",
+                $b,
+                ", s5, ",
+                $value,
+                "\n",
+                "vmla.f32 ",
+                $c,
+                ", s6, ",
+                $value,
+                "\n vmla.f32 ",
+                $d,
+                ", s7, ",
+                $value,
+                "\n",
             )
         };
     }
@@ -139,16 +155,9 @@ mod asm {
     ///
     /// s0-s3 values, s4-s7 weights, s16-s31 sums.
     #[unsafe(naked)]
-    pub unsafe extern "C" fn mix(
-        weights: *const f32,
-        values: *const i8,
-        stride: usize,
-        tokens: usize,
-        sums: *mut f32,
-    ) {
+    pub unsafe extern "C" fn mix(weights: *const f32, values: *const i8, stride: usize, tokens: usize, sums: *mut f32) {
         naked_asm!(
-            // Link-time optimization reads the assembly without the target's FPU.
-            ".fpu fpv4-sp-d16",
+            cpu_and_fpu!(),
             "ldr r12, [sp]",
             "push {{r4-r7}}",
             "vpush {{s16-s31}}",

@@ -70,9 +70,29 @@ mod dense {
     macro_rules! four {
         ($word:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
             concat!(
-                "sxtb r6, ", $word, "\n sxtb r7, ", $word, ", ror #8\n sxtb r8, ", $word, ", ror #16\n",
-                "asr ", $word, ", ", $word, ", #24\n vmov ", $a, ", ", $b, ", r6, r7\n",
-                "vmov ", $c, ", ", $d, ", r8, ", $word, "\n",
+                "sxtb r6, ",
+                $word,
+                "\n sxtb r7, ",
+                $word,
+                ", ror #8\n sxtb r8, ",
+                $word,
+                ", ror #16\n",
+                "asr ",
+                $word,
+                ", ",
+                $word,
+                ", #24\n vmov ",
+                $a,
+                ", ",
+                $b,
+                ", r6, r7\n",
+                "vmov ",
+                $c,
+                ", ",
+                $d,
+                ", r8, ",
+                $word,
+                "\n",
             )
         };
     }
@@ -82,8 +102,7 @@ mod dense {
     #[unsafe(naked)]
     unsafe extern "C" fn run(rows: *const Rows) {
         naked_asm!(
-            // Link-time optimization reads the assembly without the target's FPU.
-            ".fpu fpv4-sp-d16",
+            cpu_and_fpu!(),
             "push {{r4-r11, lr}}",
             "vpush {{s16-s23}}",
             "ldm r0, {{r0, r1, r2, r3, r9, r10, lr}}",

@@ -101,6 +101,7 @@ mod asm {
         gap: usize,
     ) {
         naked_asm!(
+            cpu!(),
             "push {{r4-r11, lr}}",
             "ldrd r4, r5, [sp, #36]",
             "mov r12, r0",

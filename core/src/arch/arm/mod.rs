@@ -23,6 +23,36 @@ macro_rules! portable_or {
     }};
 }
 
+/// First line of every function that is all assembly: link-time optimization reads it without the target's features, and
+/// Armv8-M has not always DSP instructions.
+#[cfg(arm_dsp)]
+macro_rules! cpu {
+    () => {
+        if_armv8m!(".cpu cortex-m33", "")
+    };
+}
+
+/// The same for functions that use the FPU.
+#[cfg(all(arm_dsp, target_abi = "eabihf"))]
+macro_rules! cpu_and_fpu {
+    () => {
+        if_armv8m!(".cpu cortex-m33\n.fpu fpv5-sp-d16", ".fpu fpv4-sp-d16")
+    };
+}
+
+#[cfg(all(arm_dsp, armv8m))]
+macro_rules! if_armv8m {
+    ($armv8m:literal, $armv7em:literal) => {
+        $armv8m
+    };
+}
+#[cfg(all(arm_dsp, not(armv8m)))]
+macro_rules! if_armv8m {
+    ($armv8m:literal, $armv7em:literal) => {
+        $armv7em
+    };
+}
+
 mod attention;
 mod bare;
 mod conv;

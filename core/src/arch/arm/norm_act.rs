@@ -212,8 +212,7 @@ mod asm {
     #[unsafe(naked)]
     pub unsafe extern "C" fn $name(values: &Values, constants: &Constants) {
         naked_asm!(
-            // Link-time optimization reads the assembly without the target's FPU.
-            ".fpu fpv4-sp-d16",
+            cpu_and_fpu!(),
             "push {{r4-r11, lr}}",
             "vpush {{s16-s23}}",
             "sub sp, #40",
@@ -378,6 +377,7 @@ struct Group {
 #[unsafe(naked)]
 unsafe extern "C" fn sums_of_group(group: &Group, result: &mut [u32; 3]) {
     core::arch::naked_asm!(
+        cpu!(),
         "push {{r4-r11}}",
         "ldm r0, {{r2, r3, r4, r5}}",
         "mov.w r7, #0",

@@ -91,6 +91,7 @@ mod asm {
     #[unsafe(naked)]
     pub unsafe extern "C" fn column_of_i8(input: *const i8, panel: *mut u32, fours: usize, zero: u32) {
         naked_asm!(
+            cpu!(),
             "push {{r4, r5}}",
             "1:",
             "ldr r4, [r0], #4",
@@ -111,6 +112,7 @@ mod asm {
     #[unsafe(naked)]
     pub unsafe extern "C" fn column_of_i16(input: *const i16, panel: *mut u32, fours: usize) {
         naked_asm!(
+            cpu!(),
             "push {{r4, r5}}",
             "1:",
             "ldr r3, [r0], #4",

@@ -43,8 +43,7 @@ mod asm {
                 acc: *const i32, out: *mut u8, cells: usize, stride: usize, factors: &Factors, c: f32,
             ) {
                 naked_asm!(
-                    // Link-time optimization reads the assembly without the target's FPU.
-                    ".fpu fpv4-sp-d16",
+                    cpu_and_fpu!(),
                     "ldr r12, [sp]",
                     "push {{r4-r7}}",
                     "vldmia r12!, {{s4-s7}}",
@@ -76,8 +75,16 @@ mod asm {
             concat!(
                 "vcvtr.s32.f32 s8, s8\n vcvtr.s32.f32 s9, s9\n vcvtr.s32.f32 s10, s10\n vcvtr.s32.f32 s11, s11\n",
                 "vmov r4, r5, s8, s9\n vmov r6, r7, s10, s11\n",
-                "ssat r4, #", $bits, ", r4\n ssat r5, #", $bits, ", r5\n",
-                "ssat r6, #", $bits, ", r6\n ssat r7, #", $bits, ", r7\n",
+                "ssat r4, #",
+                $bits,
+                ", r4\n ssat r5, #",
+                $bits,
+                ", r5\n",
+                "ssat r6, #",
+                $bits,
+                ", r6\n ssat r7, #",
+                $bits,
+                ", r7\n",
             )
         };
     }

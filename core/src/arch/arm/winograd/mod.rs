@@ -78,7 +78,13 @@ enum Place {
 /// M1, M2, M0, M3.
 const TWO: [Index; 4] = [
     Index { rows: [1, 2, 1, 2], combine: Combine::Sum, taps: Taps::Plus, enter: Rows::Keep(0), done: &[] },
-    Index { rows: [2, 1, 2, 1], combine: Combine::Difference, taps: Taps::Minus, enter: Rows::SumDifference, done: &[] },
+    Index {
+        rows: [2, 1, 2, 1],
+        combine: Combine::Difference,
+        taps: Taps::Minus,
+        enter: Rows::SumDifference,
+        done: &[],
+    },
     Index {
         rows: [0, 2, 0, 2],
         combine: Combine::Difference,
@@ -248,7 +254,8 @@ impl Plan {
         let mut cost = weights;
         for i in 0..self.method.indices().len() {
             let tiles = self.method.needed(p, i);
-            cost += (tiles * groups * cells * rounds + tiles.div_ceil(2) * blocks * (4 * 22 * groups + 50 + 2 * rows)) as u64;
+            cost += (tiles * groups * cells * rounds + tiles.div_ceil(2) * blocks * (4 * 22 * groups + 50 + 2 * rows))
+                as u64;
         }
         cost + (chunks * blocks * self.method.indices().len() * 150) as u64
     }
@@ -372,7 +379,7 @@ impl Picture<'_> {
         let p = self.p;
         let (width, groups) = (p.width, p.cin.div_ceil(4));
         let block = groups * 16;
-        assert!(panel.len() >= (end - first).div_ceil(2) * block && panel.as_ptr().addr() % 8 == 0);
+        assert!(panel.len() >= (end - first).div_ceil(2) * block && panel.as_ptr().addr().is_multiple_of(8));
         let (outside, zero) = Strip::zeros(index.combine, p.zp);
         for piece in strips(first, end, width.div_ceil(2)) {
             let top = (piece.row * method.rows()) as isize - 1;

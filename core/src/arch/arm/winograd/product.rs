@@ -188,8 +188,14 @@ mod asm {
     macro_rules! begin {
         ($data:literal, $weights:literal, $back:literal) => {
             concat!(
-                "ldrd r12, lr, [sp, #40]\n add r12, r12, #", $data, "\n add lr, lr, #", $weights, "\n",
-                "ldr r8, [sp, #", $back, "]\n str r8, [sp, #32]\n ldr pc, [sp, #52]\n",
+                "ldrd r12, lr, [sp, #40]\n add r12, r12, #",
+                $data,
+                "\n add lr, lr, #",
+                $weights,
+                "\n",
+                "ldr r8, [sp, #",
+                $back,
+                "]\n str r8, [sp, #32]\n ldr pc, [sp, #52]\n",
             )
         };
     }
@@ -198,8 +204,11 @@ mod asm {
     macro_rules! again {
         ($label:literal, $next:literal) => {
             concat!(
-                $label, ":\n ldr r8, [sp, #36]\n subs r8, r8, #1\n str r8, [sp, #36]\n bpl.w 20b\n",
-                "ldr r8, [sp, #56]\n str r8, [sp, #36]\n b.w ", $next, "\n",
+                $label,
+                ":\n ldr r8, [sp, #36]\n subs r8, r8, #1\n str r8, [sp, #36]\n bpl.w 20b\n",
+                "ldr r8, [sp, #56]\n str r8, [sp, #36]\n b.w ",
+                $next,
+                "\n",
             )
         };
     }
@@ -216,12 +225,52 @@ mod asm {
         ($a:literal, $b:literal, $c:literal, $d:literal) => {
             concat!(
                 "ldm r12, {{r8-r11}}\n",
-                "add ", $a, ", ", $a, ", r8\n add ", $b, ", ", $b, ", r9\n",
-                "add ", $c, ", ", $c, ", r10\n add ", $d, ", ", $d, ", r11\n",
-                "rsb r8, ", $a, ", r8, lsl #1\n rsb r9, ", $b, ", r9, lsl #1\n",
-                "rsb r10, ", $c, ", r10, lsl #1\n rsb r11, ", $d, ", r11, lsl #1\n",
-                "stm r12, {{", $a, ", ", $b, ", ", $c, ", ", $d, "}}\n",
-                "ldr ", $a, ", [sp, #72]\n add ", $a, ", r12, ", $a, "\n stm ", $a, ", {{r8-r11}}\n",
+                "add ",
+                $a,
+                ", ",
+                $a,
+                ", r8\n add ",
+                $b,
+                ", ",
+                $b,
+                ", r9\n",
+                "add ",
+                $c,
+                ", ",
+                $c,
+                ", r10\n add ",
+                $d,
+                ", ",
+                $d,
+                ", r11\n",
+                "rsb r8, ",
+                $a,
+                ", r8, lsl #1\n rsb r9, ",
+                $b,
+                ", r9, lsl #1\n",
+                "rsb r10, ",
+                $c,
+                ", r10, lsl #1\n rsb r11, ",
+                $d,
+                ", r11, lsl #1\n",
+                "stm r12, {{",
+                $a,
+                ", ",
+                $b,
+                ", ",
+                $c,
+                ", ",
+                $d,
+                "}}\n",
+                "ldr ",
+                $a,
+                ", [sp, #72]\n add ",
+                $a,
+                ", r12, ",
+                $a,
+                "\n stm ",
+                $a,
+                ", {{r8-r11}}\n",
             )
         };
     }
@@ -238,8 +287,24 @@ mod asm {
         ($x:literal, $p:literal) => {
             // p0 = (C - 4 A) / 3; C = (C - A) / 3.
             concat!(
-                "sub lr, ", $x, ", ", $p, ", lsl #2\n sub ", $x, ", ", $x, ", ", $p, "\n",
-                "mul ", $p, ", lr, r12\n mul ", $x, ", ", $x, ", r12\n",
+                "sub lr, ",
+                $x,
+                ", ",
+                $p,
+                ", lsl #2\n sub ",
+                $x,
+                ", ",
+                $x,
+                ", ",
+                $p,
+                "\n",
+                "mul ",
+                $p,
+                ", lr, r12\n mul ",
+                $x,
+                ", ",
+                $x,
+                ", r12\n",
             )
         };
     }
@@ -247,8 +312,24 @@ mod asm {
         ($x:literal, $p:literal) => {
             // p1 = (2 D - B) / 3; D = (D - 2 B) / 3.
             concat!(
-                "rsb lr, ", $p, ", ", $x, ", lsl #1\n sub ", $x, ", ", $x, ", ", $p, ", lsl #1\n",
-                "mul ", $p, ", lr, r0\n mul ", $x, ", ", $x, ", r0\n",
+                "rsb lr, ",
+                $p,
+                ", ",
+                $x,
+                ", lsl #1\n sub ",
+                $x,
+                ", ",
+                $x,
+                ", ",
+                $p,
+                ", lsl #1\n",
+                "mul ",
+                $p,
+                ", lr, r0\n mul ",
+                $x,
+                ", ",
+                $x,
+                ", r0\n",
             )
         };
     }
@@ -299,6 +380,7 @@ mod asm {
     #[unsafe(naked)]
     unsafe extern "C" fn product(frame: *const Frame) {
         naked_asm!(
+            cpu!(),
             "push {{r4-r11, lr}}",
             "ldm r0, {{r1-r11}}",
             // +84, +88, +92, +96: code after M1, M2, M0, M3; +100 code for the rows; +104 .. 128 what waits in the middle.
