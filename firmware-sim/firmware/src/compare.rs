@@ -11,10 +11,14 @@ const SIDE: usize = 9;
 const CELLS: usize = SIDE * SIDE;
 
 /// Repeatable bytes.
-struct Numbers(u32);
+pub struct Numbers(u32);
 
 impl Numbers {
-    fn fill(&mut self, bytes: &mut [u8]) {
+    pub fn from(start: u32) -> Self {
+        Self(start)
+    }
+
+    pub fn fill(&mut self, bytes: &mut [u8]) {
         for piece in bytes.chunks_mut(16) {
             self.0 += 1;
             let words = philox4x32([self.0, 7, 7, 7], [3, 9]);
@@ -24,7 +28,7 @@ impl Numbers {
     }
 
     /// Of -1 ..= 1 times `bound`.
-    fn floats(&mut self, values: &mut [f32], bound: f32) {
+    pub fn floats(&mut self, values: &mut [f32], bound: f32) {
         self.fill(bytemuck::cast_slice_mut(values));
         for value in values {
             *value = value.to_bits() as i32 as f32 / 2_147_483_648.0 * bound;
@@ -33,7 +37,7 @@ impl Numbers {
 }
 
 /// The first `count` elements of the memory that is left.
-fn take<'a, T: AnyBitPattern + NoUninit>(memory: &mut &'a mut [u8], count: usize) -> &'a mut [T] {
+pub fn take<'a, T: AnyBitPattern + NoUninit>(memory: &mut &'a mut [u8], count: usize) -> &'a mut [T] {
     let bytes = (count * size_of::<T>()).next_multiple_of(16);
     let (taken, rest) = core::mem::take(memory).split_at_mut(bytes);
     *memory = rest;

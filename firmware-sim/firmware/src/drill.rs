@@ -4,7 +4,7 @@
 use core::hint::black_box;
 use core::ptr::write_volatile;
 
-use crate::{compare, console};
+use crate::{compare, compare_ops, console};
 
 const PANIC: u16 = 65000;
 const BUS_FAULT: u16 = 65001;
@@ -40,7 +40,10 @@ pub fn run(class: u16, memory: &mut [u8]) {
             console::exit(fewstep_wire::Status::Done)
         }
         LOG_WHILE_LOGGING => defmt::info!("{}", Nested),
-        COMPARE_KERNELS => compare::run(memory),
+        COMPARE_KERNELS => {
+            compare::run(memory);
+            compare_ops::run(memory);
+        }
         _ => {}
     }
 }

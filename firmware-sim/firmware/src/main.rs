@@ -11,6 +11,8 @@ mod board {
 }
 #[cfg(all(target_os = "none", feature = "drills"))]
 mod compare;
+#[cfg(all(target_os = "none", feature = "drills"))]
+mod compare_ops;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]

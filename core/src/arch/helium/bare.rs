@@ -82,11 +82,11 @@ fn dot_wide(q: &[i16], w: &[i8], mut sum: i32) -> i32 {
             "wlstp.16 lr, {n}, 3f",
             "2:",
             "vldrh.s16 q0, [{q}], #16",
-            "vldrb.s16 q1, [{w}], #8",
+            "vldrb.s16 q1, [r1], #8",
             "vmladava.s16 r0, q0, q1",
             "letp lr, 2b",
             "3:",
-            n = in(reg) q.len(), q = inout(reg) q.as_ptr() => _, w = inout(reg) w.as_ptr() => _,
+            n = in(reg) q.len(), q = inout(reg) q.as_ptr() => _, inout("r1") w.as_ptr() => _,
             inout("r0") sum, out("lr") _, out("d0") _, out("d1") _, out("d2") _, out("d3") _,
             options(readonly, nostack),
         );

@@ -18,22 +18,27 @@ macro_rules! cpu {
     };
 }
 
+mod attention;
 mod bare;
 mod conv;
+mod embed;
+mod norm_act;
 mod pack;
+mod pool;
+mod quantize;
 mod store;
 mod tile;
+mod upsample;
 
 use super::Kernels;
-use crate::ops;
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "helium",
-    quantize: ops::quantize,
+    quantize: quantize::quantize,
     conv: conv::conv,
-    norm_act: ops::norm_act,
-    avg_pool2: ops::avg_pool2,
-    upsample_add: ops::upsample_add,
-    attention: ops::attention,
-    embed: ops::embed,
+    norm_act: norm_act::norm_act,
+    avg_pool2: pool::avg_pool2,
+    upsample_add: upsample::upsample_add,
+    attention: attention::attention,
+    embed: embed::embed,
 };
