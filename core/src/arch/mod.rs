@@ -12,6 +12,8 @@ mod arm;
 mod generic;
 #[cfg(arm_mve)]
 mod helium;
+#[cfg(any(target_arch = "riscv32", test))]
+mod riscv32;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -62,7 +64,9 @@ impl Backend {
         let fast = core::iter::once(Self { kernels: &helium::KERNELS });
         #[cfg(all(arm_dsp, not(arm_mve)))]
         let fast = core::iter::once(Self { kernels: &arm::KERNELS });
-        #[cfg(not(any(target_arch = "x86_64", arm_dsp, arm_mve)))]
+        #[cfg(target_arch = "riscv32")]
+        let fast = core::iter::once(Self { kernels: &riscv32::KERNELS });
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "riscv32", arm_dsp, arm_mve)))]
         let fast = core::iter::empty();
         fast.chain(core::iter::once(Self::scalar()))
     }

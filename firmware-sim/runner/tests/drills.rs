@@ -122,7 +122,9 @@ fn no_image_is_refused() {
 #[test]
 fn every_layer_on_the_board_equals_scalar() {
     let options = Options { time_limit: Duration::from_secs(240), ..options() };
-    for (name, backend) in [("an500", "arm-dsp"), ("an386", "arm-dsp"), ("an505", "arm-dsp"), ("an547", "helium")] {
+    for (name, backend) in
+        [("an500", "arm-dsp"), ("an386", "arm-dsp"), ("an505", "arm-dsp"), ("an547", "helium"), ("riscv32", "riscv32")]
+    {
         let Some(simulator) = simulator(name, &options) else { return };
         let mut lines = String::new();
         let request = Request { class: COMPARE_KERNELS, ..Request::on(name) };
