@@ -9,7 +9,7 @@ use super::bare;
 use super::pack::{self, SLICE};
 use super::store::{self, Factors};
 use super::tile::{self, LONGEST, Run, Strip};
-use crate::ops::{self, Conv, ConvIn, ConvOut};
+use crate::ops::{Conv, ConvIn, ConvOut};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
 /// so that no sum reaches 2^128.
@@ -20,7 +20,7 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     let small = |x: f32| -FINITE < x && x < FINITE;
     let mut channels = p.scale.iter().zip(p.bias);
     if !(channels.all(|(scale, bias)| small(scale * p.a) && small(bias * p.b)) && small(p.c)) {
-        return ops::conv(p, input, out);
+        return bare::run(p, &input, out);
     }
     // The assembly reads and writes words.
     let scratch = match bytemuck::pod_align_to_mut::<u8, u32>(scratch) {

@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+mod attention;
 mod conv;
 mod fixed;
 mod norm_act;
@@ -22,7 +23,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     norm_act: norm_act::norm_act,
     avg_pool2: ops::avg_pool2,
     upsample_add: ops::upsample_add,
-    attention: ops::attention,
+    attention: attention::attention,
     embed: ops::embed,
 };
 
