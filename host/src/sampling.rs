@@ -106,6 +106,37 @@ impl Source {
         })
     }
 
+    /// Height, width and channels of a picture.
+    pub fn shape(&self) -> Result<(usize, usize, usize)> {
+        Ok(match self {
+            Source::Image(i) => {
+                let model = i.model()?;
+                let info = model.info();
+                (info.height.into(), info.width.into(), info.channels.into())
+            }
+            Source::Checkpoint(c) => (c.net.arch.height, c.net.arch.width, c.net.arch.channels),
+        })
+    }
+
+    /// The number of steps that it was distilled for; None where it draws in any number.
+    pub fn own_steps(&self) -> Result<Option<usize>> {
+        Ok(match self {
+            Source::Image(i) => Some(i.model()?.info().steps.into()),
+            Source::Checkpoint(c) => match c.kind {
+                Kind::Student(n) => Some(n),
+                Kind::Teacher | Kind::Guided => None,
+            },
+        })
+    }
+
+    /// Network evaluations of a denoising step at strength `w`: two where guidance is made of both.
+    pub fn evaluations_per_step(&self, w: f32) -> usize {
+        match self {
+            Source::Checkpoint(c) if !c.net.guided() && w != 0.0 => 2,
+            _ => 1,
+        }
+    }
+
     /// Names of the classes, where the file has them.
     pub fn class_names(&self) -> Result<Vec<String>> {
         Ok(match self {

@@ -5,10 +5,12 @@ mod compare;
 mod data;
 mod demo;
 mod distill;
+mod evaluate;
 mod export;
 mod inspect;
 mod sample;
 mod simulate;
+mod train_features;
 mod train_teacher;
 mod training;
 
@@ -25,12 +27,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Data(data::Args),
+    TrainFeatures(train_features::Args),
     TrainTeacher(train_teacher::Args),
     Distill(Box<distill::Args>),
     Export(export::Args),
     Sample(sample::Args),
     Inspect(inspect::Args),
     Compare(compare::Args),
+    Evaluate(evaluate::Args),
     Simulate(simulate::Args),
     Demo(demo::Args),
 }
@@ -65,12 +69,14 @@ pub fn main() -> i32 {
     };
     let result = match cli.verb {
         Verb::Data(a) => data::run(a),
+        Verb::TrainFeatures(a) => train_features::run(a),
         Verb::TrainTeacher(a) => train_teacher::run(a),
         Verb::Distill(a) => distill::run(*a),
         Verb::Export(a) => export::run(a),
         Verb::Sample(a) => sample::run(a),
         Verb::Inspect(a) => inspect::run(a),
         Verb::Compare(a) => compare::run(a),
+        Verb::Evaluate(a) => evaluate::run(a),
         Verb::Simulate(a) => simulate::run(a),
         Verb::Demo(a) => demo::run(a),
     };

@@ -14,5 +14,5 @@ mod tests;
 pub use checkpoint::{Checkpoint, Kind, MAX_CHECKPOINT_BYTES, read_tensors, write_tensors};
 pub use kernels::{Engine, Precision};
 pub use optim::{AdamW, AdamWOptions};
-pub use params::Params;
+pub use params::{Init, Params};
 pub use unet::{Arch, GUIDANCE_FEATURES, MAX_GUIDANCE, Query, Stage, TIME_FEATURES, UNet, time_features};

@@ -18,14 +18,22 @@ const BOTTOM: f64 = 366.0;
 /// Line colours, told apart also by readers who confuse red and green (Okabe and Ito's palette).
 const COLORS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"];
 
+/// Colour of levels.
+const LEVEL: &str = "#808690";
+
 /// Values up to here are drawn; their differences and quotients stay finite.
 const LARGEST: f64 = 1e99;
 
 /// One line.
+#[derive(Default)]
 pub struct Series {
     pub name: String,
     /// (x, y). What is not a number or beyond 1e99, and with `log_y` not above 0, interrupts the line.
     pub points: Vec<(f64, f64)>,
+    /// A level rather than a measurement: dashed, grey, without dots.
+    pub level: bool,
+    /// Text beside points, by their index; shorter than `points` where the rest have none.
+    pub labels: Vec<String>,
 }
 
 /// A line plot with title, axes and legend.
@@ -34,27 +42,38 @@ pub struct Plot {
     pub title: String,
     pub x_label: String,
     pub y_label: String,
-    /// Logarithmic y axis.
+    /// Logarithmic axes.
+    pub log_x: bool,
     pub log_y: bool,
+    /// Values marked on the x axis; round ones where there are none.
+    pub x_ticks: Vec<f64>,
+    /// Dots at the points.
+    pub dots: bool,
     pub series: Vec<Series>,
 }
 
 impl Plot {
     /// The plot as a self-contained SVG document.
     pub fn svg(&self) -> String {
-        let x = Axis::linear(self.points().map(|(x, _)| x), LEFT, RIGHT);
+        let x = match self.log_x {
+            true => Axis::logarithmic(self.points().map(|(x, _)| x), LEFT, RIGHT),
+            false => Axis::linear(self.points().map(|(x, _)| x), LEFT, RIGHT),
+        };
         let y = match self.log_y {
             true => Axis::logarithmic(self.points().map(|(_, y)| y), BOTTOM, TOP),
             false => Axis::linear(self.points().map(|(_, y)| y), BOTTOM, TOP),
         };
+        let width = WIDTH + self.legend_width();
         let mut svg = format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" font-size="13" fill="#262a32">
-<rect width="{WIDTH}" height="{HEIGHT}" fill="#fafaf8"/>
+            r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" width="{width}" height="{HEIGHT}" font-family="system-ui, sans-serif" font-size="13" fill="#262a32">
+<rect width="{width}" height="{HEIGHT}" fill="#fafaf8"/>
 <text x="{LEFT}" y="28" font-size="17" font-weight="600">{}</text>
 "##,
             escape(&self.title)
         );
-        for (at, label) in x.ticks() {
+        let given = self.x_ticks.iter().map(|v| (x.place(*v), tick_label(*v)));
+        let x_ticks = if self.x_ticks.is_empty() { x.ticks() } else { given.collect() };
+        for (at, label) in x_ticks {
             line(&mut svg, (at, TOP), (at, BOTTOM), "#e4e4e2");
             text(&mut svg, (at, BOTTOM + 18.0), "middle", &label);
         }
@@ -69,8 +88,7 @@ impl Plot {
         push(&mut svg, format_args!(r#"<g transform="translate(20 {middle}) rotate(-90)">"#));
         text(&mut svg, (0.0, 0.0), "middle", &self.y_label);
         push(&mut svg, format_args!("</g>"));
-        for (i, series) in self.series.iter().enumerate() {
-            let color = COLORS[i % COLORS.len()];
+        for (series, color) in self.colored() {
             self.polylines(&mut svg, series, &x, &y, color);
         }
         self.legend(&mut svg);
@@ -86,11 +104,23 @@ impl Plot {
     }
 
     fn drawable(&self, (x, y): (f64, f64)) -> bool {
-        x.abs() <= LARGEST && y.abs() <= LARGEST && (!self.log_y || y > 0.0)
+        x.abs() <= LARGEST && y.abs() <= LARGEST && (!self.log_y || y > 0.0) && (!self.log_x || x > 0.0)
     }
 
     fn points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.series.iter().flat_map(|s| s.points.iter().copied()).filter(|&p| self.drawable(p))
+    }
+
+    /// Series with their colours: levels are grey, the others take turns.
+    fn colored(&self) -> impl Iterator<Item = (&Series, &'static str)> {
+        let mut next = 0;
+        self.series.iter().map(move |s| {
+            if s.level {
+                return (s, LEVEL);
+            }
+            next += 1;
+            (s, COLORS[(next - 1) % COLORS.len()])
+        })
     }
 
     fn polylines(&self, svg: &mut String, series: &Series, x: &Axis, y: &Axis, color: &str) {
@@ -110,34 +140,42 @@ impl Plot {
             push(
                 svg,
                 format_args!(
-                    r#"<polyline points="{points}" fill="none" stroke="{color}" stroke-width="1.8" stroke-linejoin="round"/>"#
+                    r#"<polyline points="{points}" fill="none" stroke="{color}" stroke-width="{}" stroke-linejoin="round"{}/>"#,
+                    if series.level { 1.4 } else { 1.8 },
+                    if series.level { r#" stroke-dasharray="5 4""# } else { "" },
                 ),
+            );
+        }
+        if self.dots && !series.level {
+            for &(px, py) in series.points.iter().filter(|&&p| self.drawable(p)) {
+                let (px, py) = (x.place(px), y.place(py));
+                push(svg, format_args!(r#"<circle cx="{px:.2}" cy="{py:.2}" r="3.4" fill="{color}"/>"#));
+            }
+        }
+        for (label, &(px, py)) in series.labels.iter().zip(&series.points).filter(|(_, p)| self.drawable(**p)) {
+            let (px, py) = (x.place(px) + 6.0, y.place(py) - 5.0);
+            push(
+                svg,
+                format_args!(r#"<text x="{px:.1}" y="{py:.1}" font-size="11" fill="{color}">{}</text>"#, escape(label)),
             );
         }
     }
 
-    /// Names at the right above the lines, on a light ground.
+    fn legend_width(&self) -> f64 {
+        let longest = self.series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0);
+        if longest == 0 { 0.0 } else { 52.0 + 7.5 * longest as f64 }
+    }
+
+    /// Names to the right of the drawing.
     fn legend(&self, svg: &mut String) {
-        let named = || self.series.iter().enumerate().filter(|(_, s)| !s.name.is_empty());
-        let Some(longest) = named().map(|(_, s)| s.name.chars().count()).max() else { return };
-        let (width, height) = (44.0 + 7.5 * longest as f64, 12.0 + 19.0 * named().count() as f64);
-        let left = RIGHT - width - 8.0;
-        push(
-            svg,
-            format_args!(
-                r##"<rect x="{left:.1}" y="{:.1}" width="{width:.1}" height="{height:.1}" rx="4" fill="#fafaf8" fill-opacity="0.88" stroke="#d8d8d6"/>"##,
-                TOP + 8.0
-            ),
-        );
-        for (row, (i, series)) in named().enumerate() {
-            let y = TOP + 8.0 + 16.0 + 19.0 * row as f64;
-            let color = COLORS[i % COLORS.len()];
+        for (row, (series, color)) in self.colored().filter(|(s, _)| !s.name.is_empty()).enumerate() {
+            let (x, y) = (RIGHT + 14.0, TOP + 10.0 + 20.0 * row as f64);
+            let dash = if series.level { r#" stroke-dasharray="5 4""# } else { "" };
             push(
                 svg,
                 format_args!(
-                    r#"<path d="M{:.1} {y:.1}h20" stroke="{color}" stroke-width="2.5"/><text x="{:.1}" y="{:.1}">{}</text>"#,
-                    left + 8.0,
-                    left + 36.0,
+                    r#"<path d="M{x:.1} {y:.1}h20" stroke="{color}" stroke-width="2.5"{dash}/><text x="{:.1}" y="{:.1}">{}</text>"#,
+                    x + 27.0,
                     y + 4.5,
                     escape(&series.name)
                 ),
@@ -268,7 +306,7 @@ mod tests {
     use super::*;
 
     fn plot(log_y: bool, points: &[(f64, f64)]) -> String {
-        let series = vec![Series { name: "a & b".into(), points: points.to_vec() }];
+        let series = vec![Series { name: "a & b".into(), points: points.to_vec(), ..Series::default() }];
         Plot { title: "T <1>".into(), log_y, series, ..Plot::default() }.svg()
     }
 
@@ -290,6 +328,23 @@ mod tests {
         let points = [(0.0, 1.0), (1.0, 2.0), (2.0, 0.0), (3.0, 1.0)];
         let svg = plot(true, &points);
         assert_eq!((svg.matches("<polyline").count(), svg.matches("<circle").count()), (1, 1));
+    }
+
+    #[test]
+    fn a_logarithmic_x_axis_has_the_marks_that_were_given() {
+        let series = vec![Series { points: vec![(1.0, 0.0), (10.0, 1.0), (100.0, 2.0)], ..Series::default() }];
+        let svg = Plot { log_x: true, x_ticks: vec![1.0, 100.0], dots: true, series, ..Plot::default() }.svg();
+        assert!(svg.contains(&format!("{:.2},{:.2}", f64::midpoint(LEFT, RIGHT), f64::midpoint(BOTTOM, TOP))), "{svg}");
+        assert!(svg.contains(">100</text>") && !svg.contains(">10</text>"));
+        assert_eq!(svg.matches("<circle").count(), 3);
+    }
+
+    #[test]
+    fn levels_are_dashed_and_take_no_colour() {
+        let line = |level| Series { points: vec![(0.0, 1.0), (1.0, 2.0)], level, ..Series::default() };
+        let svg = Plot { series: vec![line(true), line(false)], ..Plot::default() }.svg();
+        assert_eq!(svg.matches("stroke-dasharray").count(), 1);
+        assert!(svg.contains(COLORS[0]) && !svg.contains(COLORS[1]));
     }
 
     #[test]

@@ -18,5 +18,6 @@ pub use live::{Live, Turn};
 pub use moments::{Moments, Renoise};
 pub use objective::{Guidance, Halving, Objective, Targets, Teacher, halving_target};
 pub use phase::{Phase, Schedule};
+pub(crate) use phase::{save_interval, sum_gradients};
 pub use run_dir::RunDir;
 pub use segments::{Angles, Grid, Jump, Segments, Weight, landing_v};

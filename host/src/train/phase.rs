@@ -23,7 +23,7 @@ const LOG_EVERY: u64 = 12_800;
 /// Lines of statistics in a phase, at least.
 const LOG_LINES: u64 = 20;
 
-fn save_interval() -> Result<Duration> {
+pub(crate) fn save_interval() -> Result<Duration> {
     match std::env::var("FEWSTEP_SAVE_SECONDS") {
         Ok(s) => Ok(Duration::from_secs(s.parse().context("FEWSTEP_SAVE_SECONDS must be a number of seconds")?)),
         Err(_) => Ok(Duration::from_secs(SAVE_SECONDS)),
@@ -94,7 +94,7 @@ fn shard_gradient(
 }
 
 /// The one place where gradients are summed: over shards, in their order.
-fn sum_gradients(params: &Params, shards: &[(Tensor, GradStore)]) -> Result<BTreeMap<String, Tensor>> {
+pub(crate) fn sum_gradients(params: &Params, shards: &[(Tensor, GradStore)]) -> Result<BTreeMap<String, Tensor>> {
     let vars: Vec<_> = params.vars().iter().collect();
     vars.into_par_iter()
         .filter_map(|(name, var)| {
