@@ -53,6 +53,15 @@ macro_rules! if_armv8m {
     };
 }
 
+/// The same instruction for several values: its operands one after the other.
+#[cfg(all(arm_dsp, target_abi = "eabihf"))]
+macro_rules! each {
+    ($op:literal; $(($($operand:literal),+))+) => {
+        concat!($($op, " ", each!(@ $($operand),+), "\n"),+)
+    };
+    (@ $first:literal $(, $rest:literal)*) => { concat!($first $(, ", ", $rest)*) };
+}
+
 mod attention;
 mod bare;
 mod conv;

@@ -140,7 +140,7 @@ fn silu_of_group(
 }
 
 #[cfg(all(arm_dsp, target_abi = "eabihf"))]
-mod asm {
+pub mod asm {
     use core::arch::naked_asm;
     use core::f32::consts::LOG2_E;
 
@@ -186,14 +186,6 @@ mod asm {
         c4: [0.5; 4],
         single: [LOG2_E, 12_582_912.0, 0.693_115_234_375, 3.194_618_3e-5, 0.001_392_692_7, 1.0],
     };
-
-    /// The same instruction for four values: registers $d .. $d + 3, and so on.
-    macro_rules! each {
-        ($op:literal; $(($($operand:literal),+))+) => {
-            concat!($($op, " ", each!(@ $($operand),+), "\n"),+)
-        };
-        (@ $first:literal $(, $rest:literal)*) => { concat!($first $(, ", ", $rest)*) };
-    }
 
     /// # Safety
     /// Input, output and factors are as large as the fields say.
