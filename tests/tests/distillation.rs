@@ -10,7 +10,8 @@ use fewstep::diffusion::{angle, guided_v, mix, renoise_factors, rotate};
 use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
 use fewstep::noise::sample_noise;
 use fewstep::train::{
-    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Objective, Segments, Teacher, Weight, halving_target,
+    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Teacher, Turn,
+    Weight, halving_target,
 };
 use fewstep_core::sampler::schedule;
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
@@ -686,4 +687,116 @@ fn kernels_settings_choose_networks_places_and_weights() {
             assert!(largest_difference(&seen[i], &seen[j]) > 1e-3, "settings {i} and {j} ask the same networks");
         }
     }
+}
+
+/// What a landing looks like to the network once it is noised again: the regression target's mean, given z_s, is the
+/// exact v of the data at phi_s. Tested by its being uncorrelated with functions of z_s.
+#[test]
+fn noised_landings_have_the_v_of_their_angle() {
+    let class = Mixture::class_a();
+    let count = 40_000;
+    for (end, phi) in [(0.0, 0.5), (0.0, FRAC_PI_2), (0.4, 0.7), (0.8, 1.5), (1.2, FRAC_PI_2)] {
+        let r = Renoise::new(end, phi);
+        assert!((r.keep * r.keep + r.noise * r.noise - 1.0).abs() < 1e-12);
+        assert!((r.keep * end.cos() - phi.cos()).abs() < 1e-12, "the signal is that of phi");
+        let noise_power = (r.keep * end.sin()).powi(2) + r.noise.powi(2);
+        assert!((noise_power - phi.sin().powi(2)).abs() < 1e-12, "and so is the noise");
+        if end == 0.0 {
+            assert!((r.kappa - 1.0).abs() < 1e-12);
+        }
+        let (pick, noise) = (normals(1, count), normals(2, 3 * count * D));
+        // Sums of d, d^2 for d = (target - v) f(z_s), weighted as the loss is.
+        let mut sums = [[0.0f64; 2]; 4];
+        for i in 0..count {
+            let n = |k: usize, j: usize| f64::from(noise[(3 * i + k) * D + j]);
+            let c = &class.0[usize::from(f64::from(pick[i]) > 0.524_400_5)]; // 70 % below
+            let landed: [f64; D] =
+                std::array::from_fn(|j| end.cos() * (c.mean[j] + c.std * n(0, j)) + end.sin() * n(1, j));
+            let z: [f64; D] = std::array::from_fn(|j| r.keep * landed[j] + r.noise * n(2, j));
+            let v = class.v(&z, phi);
+            for (k, f) in [1.0, z[0], (2.0 * z[1]).sin(), z[3] * z[3]].into_iter().enumerate() {
+                let target = (r.keep * n(2, k) - r.noise * landed[k]) / r.kappa;
+                let d = (target - v[k]) * f * r.kappa;
+                sums[k][0] += d;
+                sums[k][1] += d * d;
+            }
+        }
+        for [sum, square] in sums {
+            let (mean, error) = (sum / count as f64, (square / count as f64).sqrt() / (count as f64).sqrt());
+            assert!(mean.abs() < 4.5 * error, "from {end} to {phi}: {mean}, standard error {error}");
+        }
+    }
+}
+
+/// The finishing stage's targets are the minima of its losses, written for expectations of z_e: the auxiliary network
+/// is to say the mean of landing and teacher's expectation, and the student moves against the difference of the two
+/// networks' expectations.
+#[test]
+fn moment_matching_is_its_two_losses() {
+    Engine::select(Precision::F32).unwrap();
+    let net = |seed| random_net(&tiny_arch(), true, seed);
+    let (segments, n) = (4, 8);
+    let objective = Moments { teacher: net(11), start: net(12), anchor: 0.0, segments, auxiliary_updates: 2 };
+    let live = Live { auxiliary: Some(net(13)), ..Live::of(&net(14)) };
+    assert_eq!([0, 1, 2, 3, 4, 5].map(|s| objective.turn(s) as usize), [1, 1, 0, 1, 1, 0]);
+    let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.5) / n as f32).collect();
+    let u: Vec<[f32; 2]> = (0..n).map(|i| [i as f32 / n as f32, (i * 5 % n) as f32 / n as f32]).collect();
+    let batch = training_batch(&t, &u);
+    let student = objective.targets(&batch, &live).unwrap();
+    let auxiliary = objective.targets(&batch, &Live { turn: Turn::Auxiliary, ..live.clone() }).unwrap();
+    let w = student.w.clone().unwrap();
+    let d = FRAC_PI_2 / segments as f64;
+    let ask = |net: &fewstep::nn::UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w).unwrap();
+
+    // Where the student's step lands, and noised again.
+    let said = ask(&live.student, &student.z, &student.phi);
+    let landed = values(&rotate(&student.z, &said, &vec![d as f32; n]).unwrap());
+    let eps = values(&batch.fresh_noise().unwrap());
+    let first_noise = values(&batch.eps);
+    let correlation = eps.iter().zip(&first_noise).map(|(a, b)| a * b).sum::<f32>() / eps.len() as f32;
+    assert!(correlation.abs() < 0.2, "the second noise is the first one: {correlation}");
+    let len = landed.len() / n;
+    let z_s = values(&auxiliary.z);
+    let expect = |v: &Tensor| -> Vec<f64> {
+        let v = values(v);
+        (0..v.len())
+            .map(|k| {
+                let (end, phi) = ((f64::from(student.phi[k / len]) - d).max(0.0), f64::from(auxiliary.phi[k / len]));
+                let r = Renoise::new(end, phi);
+                r.keep * f64::from(z_s[k]) - r.noise * r.kappa * f64::from(v[k])
+            })
+            .collect()
+    };
+    for i in 0..n {
+        let (from, end) = (f64::from(student.phi[i]), (f64::from(student.phi[i]) - d).max(0.0));
+        assert!((from - angle(3 - i / 2, segments)).abs() < 1e-6, "every segment as often");
+        let phi = f64::from(auxiliary.phi[i]);
+        assert!(phi > end && phi <= from + 1e-6, "noised within the segment");
+        let r = Renoise::new(end, phi);
+        for k in i * len..(i + 1) * len {
+            let want = r.keep * f64::from(landed[k]) + r.noise * f64::from(eps[k]);
+            assert!((f64::from(z_s[k]) - want).abs() < 1e-5);
+        }
+    }
+    let teacher = expect(&ask(&objective.teacher, &auxiliary.z, &auxiliary.phi));
+    let other = expect(&ask(live.auxiliary.as_ref().unwrap(), &auxiliary.z, &auxiliary.phi));
+    let target = expect(&auxiliary.v);
+    let (now, next) = (values(&said), values(&student.v));
+    for k in 0..target.len() {
+        let mean = (f64::from(landed[k]) + teacher[k]) / 2.0;
+        assert!((target[k] - mean).abs() < 1e-4, "the auxiliary network is to say {mean}, not {}", target[k]);
+        let gradient = -d.sin() * (other[k] - teacher[k]);
+        let got = 2.0 * f64::from(now[k] - next[k]);
+        assert!((got - gradient).abs() < 1e-4, "the student's gradient is {gradient}, not {got}");
+    }
+
+    // With an anchor the student is drawn back to what it was; without a difference nothing moves it.
+    let still = Moments { teacher: net(13), ..objective };
+    let targets = still.targets(&batch, &live).unwrap();
+    assert!(largest_difference(&values(&targets.v), &now) < 1e-6);
+    let anchored = Moments { anchor: 0.5, ..still };
+    let targets = anchored.targets(&batch, &live).unwrap();
+    let was = values(&ask(&anchored.start, &student.z, &student.phi));
+    let halfway: Vec<f32> = now.iter().zip(&was).map(|(a, b)| (a + b) / 2.0).collect();
+    assert!(largest_difference(&values(&targets.v), &halfway) < 1e-5);
 }

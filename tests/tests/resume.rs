@@ -224,6 +224,59 @@ fn killed_consistency_distillation_ends_with_the_same_bits() {
     }
 }
 
+/// Two networks trained in turns, then a network with its scales.
+#[test]
+fn killed_finishing_ends_with_the_same_bits() {
+    let folder = Folder::new("resume-finish");
+    write_idx(folder.path(), &squares());
+    let teacher = Run::new("train-teacher", &folder.join("teacher"), TEACHER, &[("--data", folder.path())]);
+    teacher.finish(&[]);
+    let file = teacher.out.join("teacher.safetensors");
+    let options = "--method mcd --steps 2 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
+        --precision f32 --finish mm --finish-images 640 --int8-images 320";
+    let new = |name: &str| {
+        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
+    };
+    let whole = new("whole");
+    whole.finish(&["--threads", "2"]);
+    let (finished, int8) = ("student-2-finished", "student-2-finished-int8");
+    for name in [finished, int8] {
+        assert!(whole.has(&format!("{name}.safetensors")) && whole.lines(name) >= 20, "{name}");
+    }
+
+    type Moment = (&'static str, &'static str, fn(&Run) -> bool);
+    let moments: [Moment; 4] = [
+        ("while finishing", OFTEN, |r| r.lines("student-2-finished") >= 7),
+        ("while finishing, one step on", OFTEN, |r| r.lines("student-2-finished") >= 12),
+        ("between the stages", OFTEN, |r| r.has("student-2-finished.safetensors")),
+        ("while rounding", OFTEN, |r| r.lines("student-2-finished-int8") >= 9),
+    ];
+    for (i, (name, save, moment)) in moments.into_iter().enumerate() {
+        let run = new(&format!("moment-{i}"));
+        assert!(run.kill_at(save, &[], moment), "the run was to be killed {name}, but it had ended");
+        assert!(!run.has("student-2-finished-int8.safetensors"));
+        run.finish(&["--resume", "--threads", if i % 2 == 0 { "1" } else { "2" }]);
+        assert_same(name, &run.out, &whole.out);
+    }
+
+    // From a student of another run: nothing but what is asked for.
+    let start = whole.out.join("student-2.safetensors");
+    let guided = whole.out.join("guided.safetensors");
+    let options =
+        "--method mcd --steps 2 --batch 16 --seed 7 --ema 0.9 --precision f32 --finish mm --finish-images 640";
+    let files = [("--data", folder.path()), ("--teacher", &*file), ("--start", &*start), ("--guided", &*guided)];
+    let again = Run::new("distill", &folder.join("again"), options, &files);
+    again.finish(&[]);
+    assert_eq!((again.lines("guided"), again.lines("student-2")), (0, 0));
+    let weights = |run: &Run| {
+        let file = run.out.join("student-2-finished.safetensors");
+        fewstep::nn::read_tensors(&file, &candle_core::Device::Cpu).unwrap().0
+    };
+    for ((name, a), b) in weights(&again).iter().zip(weights(&whole).values()) {
+        assert_eq!(fewstep_tests::values(a), fewstep_tests::values(b), "{name}");
+    }
+}
+
 /// What a power cut leaves behind: half a line of statistics, and temporary files of writes that did not end.
 #[test]
 fn half_written_files_are_tidied_up() {

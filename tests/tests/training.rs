@@ -7,7 +7,8 @@ use fewstep::data::Dataset;
 use fewstep::diffusion::{SampleRequest, Sampler, guided_v, sample};
 use fewstep::nn::{AdamWOptions, Engine, Params, Precision, Query, Stage, UNet, native};
 use fewstep::train::{
-    Angles, Batches, Guidance, Halving, Jump, Live, Objective, Phase, RunDir, Schedule, Segments, Teacher, Weight,
+    Angles, Batches, Guidance, Halving, Jump, Live, Moments, Objective, Phase, RunDir, Schedule, Segments, Teacher,
+    Weight,
 };
 use fewstep_tests::{Folder, normals, random_net, squares, tiny_arch, values};
 
@@ -43,6 +44,23 @@ fn train(name: &str, net: &UNet, data: &Dataset, objective: &dyn Objective, s: S
     let stats = std::fs::read_to_string(run.path("stats.jsonl")).unwrap();
     let loss = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["loss"].as_f64().unwrap();
     (trained, stats.lines().map(loss).collect())
+}
+
+/// Mean square distance of a network's pictures from the nearest one of the data that is of their class.
+fn off_the_data(net: &UNet, data: &Dataset, steps: usize, w: f32) -> f64 {
+    let classes: Vec<u16> = (0..64).map(|i| i % 2).collect();
+    let request = SampleRequest { steps, seed: 70, classes: classes.clone(), w, sampler: Sampler::Deterministic };
+    let drawn = sample(net, &request, &Device::Cpu, |_| ()).unwrap();
+    let len = net.arch.picture_len();
+    let nearest = |picture: &[f32], class: u16| {
+        let of_class = (0..data.len()).filter(|i| data.labels[*i] == class);
+        let distance = |i: usize| -> f64 {
+            let real = data.picture(i).iter().map(|v| fewstep::diffusion::to_signed(*v));
+            picture.iter().zip(real).map(|(a, b)| f64::from((a - b).powi(2))).sum::<f64>() / len as f64
+        };
+        of_class.map(distance).fold(f64::INFINITY, f64::min)
+    };
+    drawn.chunks(len).zip(&classes).map(|(p, c)| nearest(p, *c)).sum::<f64>() / classes.len() as f64
 }
 
 fn fresh(seed: u64) -> UNet {
@@ -119,6 +137,35 @@ fn teacher_guidance_and_halving_learn() {
     let (after, _) = held_out(&student, &data, &objective);
     println!("student-{steps}: {:.4} to {:.4}, held out {before:.4} to {after:.4} of {size:.4}", losses[0], losses[19]);
     assert!(after < 0.5 * before && after < 0.1 * size, "round {steps}: {before} to {after} of {size}");
+
+    // Moment matching: one step of an undistilled network draws means of pictures, a finished one draws pictures.
+    let finish =
+        Moments { teacher: guided.clone(), start: guided.clone(), anchor: 0.0, segments: 1, auxiliary_updates: 1 };
+    let folder = Folder::new("training-moments");
+    let run = RunDir::open(&folder.join("run"), &serde_json::json!({}), false).unwrap();
+    let phase = Phase {
+        name: "moments",
+        net: guided.clone(),
+        auxiliary: Some(guided.clone()),
+        schedule: Schedule { pictures: 19_200, batch: 32, lr: 1e-3, constant: 0.4 },
+        optimizer: AdamWOptions { ema: 0.98, ..AdamWOptions::default() },
+        seed: 5,
+        data: &data,
+        device: &Device::Cpu,
+        run: &run,
+    };
+    let finished = phase.run(&finish).unwrap();
+    let stats = std::fs::read_to_string(run.path("stats.jsonl")).unwrap();
+    assert!(stats.lines().all(|l| l.contains("\"loss\"") && l.contains("\"auxiliary_loss\"")), "{stats}");
+    for w in [0.0, 1.0] {
+        let many = off_the_data(&guided, &data, 16, w);
+        let (before, after) = (off_the_data(&guided, &data, 1, w), off_the_data(&finished, &data, 1, w));
+        println!("moments: w {w}: sixteen steps {many:.4}, one step {before:.4} to {after:.4}");
+        assert!(
+            after - many < 0.4 * (before - many),
+            "w {w}: a finished step is {after} off the data, an undistilled one {before}, sixteen {many}"
+        );
+    }
 
     // Multistep consistency: the student's two steps end where its teacher's sixteen do, and not where two of the
     // teacher's do.
@@ -407,7 +454,7 @@ fn network_and_gradients_match_double_precision() {
         let w = guided.then_some(&w[..]);
 
         let v = net.forward(&Query { z: &z, phi: &phi, class: &class, w }).unwrap();
-        let observed = net.forward_observed(&Query { z: &z, phi: &phi, class: &class, w }, &mut |_, _| Ok(())).unwrap();
+        let observed = net.forward_observed(&Query { z: &z, phi: &phi, class: &class, w }, &mut |_, t| Ok(t)).unwrap();
         let grads = (&v - &goal).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
 
         let double = |t: &Tensor| t.detach().to_dtype(DType::F64).unwrap();

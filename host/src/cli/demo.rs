@@ -117,6 +117,7 @@ fn distil_small(
         lr: 5e-4,
         rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
         finish: None,
+        int8: None,
         batch: 64,
         seed,
     };

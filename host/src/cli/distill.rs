@@ -3,7 +3,7 @@
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
 use crate::distill::{
-    Finish, Finishing, Method, Plan, SegmentOptions, Target, distill, halving_rounds, segment_rounds,
+    Finish, Finishing, Int8, Method, Plan, SegmentOptions, Target, distill, halving_rounds, segment_rounds,
 };
 use crate::files;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
@@ -93,7 +93,7 @@ pub struct Args {
     training: TrainingArgs,
 }
 
-/// Settings of --finish.
+/// What follows a student's training, and its settings.
 #[derive(clap::Args, Serialize)]
 struct FinishingArgs {
     /// Pictures for finishing each student, half of them the auxiliary network's [default: 200000]
@@ -108,6 +108,14 @@ struct FinishingArgs {
     #[arg(long, value_name = "WEIGHT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_anchor: Option<f64>,
+    /// Fine-tune each student through its rounding to int8, with this many pictures [default: none]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int8_images: Option<u64>,
+    /// Largest learning rate of that fine-tuning [default: 1e-4]
+    #[arg(long, value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int8_lr: Option<f64>,
 }
 
 impl FinishingArgs {
@@ -125,11 +133,20 @@ impl FinishingArgs {
         ] {
             ensure!(!given || finish.is_some(), "{name} means nothing without --finish; give --finish mm, too");
         }
-        if let Some(n) = self.finish_images {
-            ensure!((1..=MAX_IMAGES).contains(&n), "--finish-images {n}: give a number from 1 to {MAX_IMAGES}");
+        ensure!(
+            self.int8_lr.is_none() || self.int8_images.is_some(),
+            "--int8-lr means nothing without --int8-images; give that, too"
+        );
+        if self.int8_images.is_some() {
+            self.int8_lr.get_or_insert(1e-4);
         }
-        if let Some(lr) = self.finish_lr {
-            ensure!(lr > 0.0 && lr < 1.0, "--finish-lr {lr}: give a rate between 0 and 1");
+        for (name, n) in [("--finish-images", self.finish_images), ("--int8-images", self.int8_images)] {
+            let n = n.unwrap_or(1);
+            ensure!((1..=MAX_IMAGES).contains(&n), "{name} {n}: give a number from 1 to {MAX_IMAGES}");
+        }
+        for (name, lr) in [("--finish-lr", self.finish_lr), ("--int8-lr", self.int8_lr)] {
+            let lr = lr.unwrap_or(0.5);
+            ensure!(lr > 0.0 && lr < 1.0, "{name} {lr}: give a rate between 0 and 1");
         }
         if let Some(a) = self.finish_anchor {
             ensure!((0.0..=1000.0).contains(&a), "--finish-anchor {a}: give a weight from 0 to 1000");
@@ -235,6 +252,12 @@ impl Args {
         })
     }
 
+    /// What follows that.
+    fn int8(&self) -> Option<Int8> {
+        let f = &self.finishing;
+        Some(Int8 { pictures: f.int8_images?, lr: f.int8_lr?, ema: self.ema.unwrap_or(0.999) })
+    }
+
     /// Opens what --guided and --start name, if they do; notes the checksums.
     fn open_networks(&mut self, device: &Device, teacher: &Arch) -> Result<[Option<Checkpoint>; 2]> {
         let open = |name: &str, file: &Option<PathBuf>, fits: fn(Kind) -> bool, wanted: &str| -> Result<_> {
@@ -265,6 +288,10 @@ pub fn run(mut args: Args) -> Result<()> {
     args.settle()?;
     let mut rounds = args.rounds()?;
     let device = args.training.open()?;
+    ensure!(
+        device.is_cpu() || args.finishing.int8_images.is_none(),
+        "--int8-images: integers are computed by the device's own kernels on the CPU; use --device cpu"
+    );
     let teacher = Checkpoint::open(&args.teacher, &device)?;
     if teacher.kind != Kind::Teacher {
         bail!("{} is a {}; --teacher takes what train-teacher wrote", args.teacher.display(), teacher.kind.describe());
@@ -279,9 +306,9 @@ pub fn run(mut args: Args) -> Result<()> {
         given.is_none() || arch == *base,
         "--guided and --start have a shape of their own; leave --width, --blocks and --heads out"
     );
-    // A student to start from that has these steps needs no round, when it is only to be finished.
+    // A student to start from that has these steps needs no round, when it is only to be finished or rounded.
     if let (Some(Kind::Student(n)), Some(first)) = (start.as_ref().map(|s| s.kind), rounds.first_mut())
-        && args.finish.is_some()
+        && (args.finish.is_some() || args.finishing.int8_images.is_some())
         && first.steps == n
     {
         first.pictures = 0;
@@ -294,6 +321,7 @@ pub fn run(mut args: Args) -> Result<()> {
         lr: args.lr,
         rounds,
         finish: args.finish(),
+        int8: args.int8(),
         batch: t.batch,
         seed: t.seed,
     };

@@ -6,12 +6,13 @@
 mod rounds;
 
 pub use rounds::{
-    Finish, Finishing, Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine,
+    Finish, Finishing, Int8, Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine,
     halving_rounds, segment_rounds,
 };
 
 use crate::data::Dataset;
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
+use crate::quant::{Finetune, prepare};
 use crate::train::{Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -34,6 +35,8 @@ pub struct Plan {
     pub rounds: Vec<Round>,
     /// What follows every kept student's round.
     pub finish: Option<Finish>,
+    /// What follows that.
+    pub int8: Option<Int8>,
     pub batch: usize,
     pub seed: u64,
 }
@@ -69,10 +72,18 @@ pub fn distill(
             continue;
         }
         let mut name = format!("student-{}", round.steps);
+        let mut kept_net = net.clone();
         if let (Some(finish), Some(guided)) = (&plan.finish, &guided) {
             // The next round starts from the student as it was: it has learnt the ways, not only their ends.
-            distiller.finish(guided, &net, round.steps, finish)?;
+            kept_net = distiller.finish(guided, &net, round.steps, finish)?;
             name += "-finished";
+        }
+        if let Some(int8) = &plan.int8 {
+            name += "-int8";
+            distiller.int8(&kept_net, round.steps, &name, int8)?;
+            // No f16 form: the integers are those of the f32 weights.
+            kept.push(run.path(&format!("{name}.safetensors")));
+            continue;
         }
         let file = run.path(&format!("{name}.safetensors"));
         Checkpoint::open(&file, device)?.save(&half_file(&file), DType::F16)?;
@@ -205,6 +216,24 @@ impl Distiller<'_> {
             auxiliary: Some(guided.clone()),
             kind: Kind::Student(steps),
             objective: &objective,
+            pictures: o.pictures,
+            lr: o.lr,
+            constant: 0.0,
+            ema: o.ema,
+        })
+    }
+
+    /// Fine-tuning through the rounding.
+    fn int8(&self, student: &UNet, steps: usize, name: &str, o: &Int8) -> Result<UNet> {
+        if self.run.path(&format!("{name}.safetensors")).exists() {
+            return Ok(Checkpoint::open(&self.run.path(&format!("{name}.safetensors")), self.device)?.net);
+        }
+        self.phase(Stint {
+            name,
+            net: prepare(student, steps, |_, _| ())?,
+            auxiliary: None,
+            kind: Kind::Student(steps),
+            objective: &Finetune::new(student.clone(), steps),
             pictures: o.pictures,
             lr: o.lr,
             constant: 0.0,

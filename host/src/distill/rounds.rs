@@ -114,6 +114,15 @@ pub struct Finish {
     pub auxiliary_updates: u64,
 }
 
+/// Fine-tuning of a kept student through its rounding to int8: [`crate::quant::Finetune`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Int8 {
+    pub pictures: u64,
+    pub lr: f64,
+    /// Decay of the average, which is what is kept.
+    pub ema: f64,
+}
+
 /// What the rounds by segments are made of: lists have one value for all students or one for each, most steps first.
 #[derive(Clone, Debug)]
 pub struct SegmentOptions<'a> {

@@ -157,14 +157,12 @@ pub fn layer_losses(model: &Model, net: &UNet, w: &[f32], seed: u64, pictures: u
             let phi = vec![crate::diffusion::angle(step, steps) as f32; pictures];
             let mut seen: BTreeMap<String, Vec<f32>> = BTreeMap::new();
             let z = Tensor::from_vec(z, own.shape(), &Device::Cpu)?;
-            let mut see = |name: &str, t: &Tensor| -> candle_core::Result<()> {
+            let mut see = |name: &str, t: Tensor| -> candle_core::Result<Tensor> {
                 seen.insert(name.into(), t.flatten_all()?.to_vec1()?);
-                Ok(())
+                Ok(t)
             };
-            let v = net
+            _ = net
                 .forward_observed(&Query { z: &z, phi: &phi, class: &class, w: Some(&vec![*w; pictures]) }, &mut see)?;
-            seen.insert("z".into(), z.flatten_all()?.to_vec1()?);
-            seen.insert("conv_out".into(), v.flatten_all()?.to_vec1()?);
             for (op, (name, fits)) in names.iter().zip(&mut fits).enumerate() {
                 let float = seen.get(name).with_context(|| format!("the float network has no operation {name}"))?;
                 let len = float.len() / pictures;

@@ -12,4 +12,4 @@ pub use graph::{GROUP, GROUPNORM_EPS, Graph, Input, Node, NodeKind};
 pub use planner::{MemoryPlan, plan};
 pub use random::random_student;
 pub use spec::{Conv, Dense, Norm, Quant, StudentSpec};
-pub use writer::{ExportOptions, Exported, write_image};
+pub use writer::{ExportOptions, Exported, op_params, write_image};

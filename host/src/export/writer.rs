@@ -260,7 +260,7 @@ fn steps(spec: &StudentSpec, graph: &Graph) -> Result<Vec<u8>> {
         out.extend(head);
         out.extend(time.iter().flat_map(|v| v.to_le_bytes()));
         for i in 0..graph.nodes.len() {
-            let params = params(spec, graph, step, i);
+            let params = op_params(spec, graph, step, i);
             out.extend(emit::<PARAMS_LEN>(|out| params.emit(out)));
         }
     }
@@ -281,7 +281,7 @@ fn quant_of(spec: &StudentSpec, graph: &Graph, step: usize, index: usize) -> (f6
 }
 
 /// The parameter row of node `index` at step `step`: ratios of scales, computed in f64.
-fn params(spec: &StudentSpec, graph: &Graph, step: usize, index: usize) -> Params {
+pub fn op_params(spec: &StudentSpec, graph: &Graph, step: usize, index: usize) -> Params {
     let node = &graph.nodes[index];
     let of = |index: usize| quant_of(spec, graph, step, index);
     let (s_in, zp_in) = match node.input {

@@ -26,6 +26,11 @@ impl Params {
         Params { tensors, vars: BTreeMap::new() }
     }
 
+    /// Parameters that were computed from others; gradients pass on to those.
+    pub fn linked(tensors: BTreeMap<String, Tensor>) -> Params {
+        Params { tensors, vars: BTreeMap::new() }
+    }
+
     /// The tensor called `name`.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         match self.tensors.get(name) {

@@ -246,8 +246,8 @@ pub struct Query<'a> {
     pub w: Option<&'a [f32]>,
 }
 
-/// Hears the name and output of every operation.
-type Observer<'a> = dyn FnMut(&str, &Tensor) -> Result<()> + 'a;
+/// Hears the name and output of every operation, and says with what to go on: the output itself, or what stands for it.
+type Observer<'a> = dyn FnMut(&str, Tensor) -> Result<Tensor> + 'a;
 
 impl UNet {
     /// Seeded initial parameters: He-scaled convolutions, the last one of every residual branch zero.
@@ -346,27 +346,27 @@ impl UNet {
         self.evaluate(q, None)
     }
 
-    /// Predicts v, operation by operation; `see` is shown every operation's output under its name: those of the
-    /// parameters, `down.L.pool`, `up.L.add` and `attn.mix` for what has none. A residual convolution's output is the
-    /// stream after the addition.
+    /// Predicts v, operation by operation; `see` is handed every operation's output under its name and gives back what
+    /// to go on with. Names are those of the parameters, `down.L.pool`, `up.L.add` and `attn.mix` for what has none;
+    /// `z` is the state, `film` the embedding's scales and shifts. A residual convolution's output is the stream after
+    /// the addition.
     pub fn forward_observed(&self, q: &Query, see: &mut Observer) -> Result<Tensor> {
         self.evaluate(q, Some(see))
     }
 
     fn evaluate(&self, q: &Query, mut see: Option<&mut Observer>) -> Result<Tensor> {
         let observed = see.is_some();
-        let mut show = |name: &str, t: Tensor| -> Result<Tensor> {
-            if let Some(see) = &mut see {
-                see(name, &t)?;
-            }
-            Ok(t)
+        let mut show = |name: &str, t: Tensor| match &mut see {
+            Some(see) => see(name, t),
+            None => Ok(t),
         };
         let p = |name: String| self.params.get(&name);
-        let film = self.film(q)?;
+        let film = show("film", self.film(q)?)?;
         let n = q.phi.len();
         let rows = |t: &Tensor| t.unsqueeze(0)?.broadcast_as((n, t.elem_count()))?.contiguous();
         let conv = |name: &str, x: &Tensor| ops::conv(x, p(format!("{name}.weight"))?, p(format!("{name}.bias"))?);
-        let mut x = show("conv_in", conv("conv_in", q.z)?)?;
+        let z = show("z", q.z.clone())?;
+        let mut x = show("conv_in", conv("conv_in", &z)?)?;
         let mut streams = Vec::new();
         for stage in self.arch.stages() {
             match stage {
@@ -412,7 +412,7 @@ impl UNet {
         }
         let (scale, shift) = (p("norm_out.scale".into())?, p("norm_out.shift".into())?);
         let y = show("norm_out", ops::norm_act(&x, &rows(scale)?, &rows(shift)?, true)?)?;
-        conv("conv_out", &y)
+        show("conv_out", conv("conv_out", &y)?)
     }
 }
 

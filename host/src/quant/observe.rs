@@ -12,8 +12,8 @@ const STRENGTHS: [f32; 6] = [0.0, 0.5, 1.0, 2.0, 3.0, 4.0];
 /// Pictures per strength.
 const PICTURES: usize = 40;
 
-/// Values of every named activation, per step, over trajectories of all classes at several strengths. `z` is the
-/// state before the step; the other names are [`UNet::forward_observed`]'s.
+/// Values of every named activation, per step, over trajectories of all classes at several strengths. Names are
+/// [`UNet::forward_observed`]'s.
 pub fn observe(
     net: &UNet,
     steps: usize,
@@ -28,12 +28,11 @@ pub fn observe(
         for (i, seen) in seen.iter_mut().enumerate() {
             let phi = angle(i, steps);
             let phis = vec![phi as f32; PICTURES];
-            let mut note = |name: &str, t: &Tensor| -> candle_core::Result<()> {
+            let mut note = |name: &str, t: Tensor| -> candle_core::Result<Tensor> {
                 let values = t.flatten_all()?.to_vec1::<f32>()?;
                 seen.entry(name.into()).or_default().add(&values, STRENGTHS.len());
-                Ok(())
+                Ok(t)
             };
-            note("z", &z)?;
             let v = net.forward_observed(&Query { z: &z, phi: &phis, class: &class, w: Some(&w) }, &mut note)?;
             z = rotate(&z, &v, &[(phi - angle(i + 1, steps)) as f32; PICTURES])?;
             progress(k * steps + i + 1, STRENGTHS.len() * steps);

@@ -79,19 +79,21 @@ impl Seen {
     }
 }
 
-/// Symmetric 8-bit weights of one output channel: the scale of least squared error, and the rounded values.
-pub fn quantize_row(row: &[f32]) -> (f32, Vec<i8>) {
+/// Symmetric weights of one output channel, -limit to limit (127 for 8 bits): the scale of least squared error, and
+/// the rounded values.
+pub fn quantize_row(row: &[f32], limit: i8) -> (f32, Vec<i8>) {
+    let limit = f32::from(limit);
     let peak = row.iter().fold(0f32, |m, v| m.max(v.abs()));
     if peak < 1e-12 {
         return (1e-12, vec![0; row.len()]);
     }
-    let round = |scale: f32, v: &f32| (v / scale).round_ties_even().clamp(-127.0, 127.0);
+    let round = |scale: f32, v: &f32| (v / scale).round_ties_even().clamp(-limit, limit);
     let error = |scale: f32| row.iter().map(|v| f64::from((round(scale, v) * scale - v).powi(2))).sum::<f64>();
     let scale = (0..=20)
-        .map(|i| peak / 127.0 * (1.0 - 0.01 * i as f32))
+        .map(|i| peak / limit * (1.0 - 0.01 * i as f32))
         .map(|s| (error(s), s))
         .min_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or(peak / 127.0, |b| b.1);
+        .map_or(peak / limit, |b| b.1);
     (scale, row.iter().map(|v| round(scale, v) as i8).collect())
 }
 
@@ -127,11 +129,11 @@ mod tests {
     #[test]
     fn rounded_weights_are_within_half_a_step_or_clipped_for_a_smaller_error() {
         let row: Vec<f32> = (0..97).map(|i| (i as f32 * 1.3).cos() * 0.2).collect();
-        let (scale, q) = quantize_row(&row);
+        let (scale, q) = quantize_row(&row, 127);
         let error: f32 = row.iter().zip(&q).map(|(v, q)| (v - f32::from(*q) * scale).powi(2)).sum();
         let plain = 0.2f32 / 127.0;
         let plain_error: f32 = row.iter().map(|v| (v - (v / plain).round_ties_even() * plain).powi(2)).sum();
         assert!(error <= plain_error * 1.001);
-        assert_eq!(quantize_row(&[0.0; 5]).1, vec![0; 5]);
+        assert_eq!(quantize_row(&[0.0; 5], 127).1, vec![0; 5]);
     }
 }

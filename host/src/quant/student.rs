@@ -1,5 +1,6 @@
 //! From a float student to the numbers of its image.
 
+use super::learned::learned;
 use super::observe::observe;
 use super::range::quantize_row;
 use crate::diffusion::angle;
@@ -9,6 +10,9 @@ use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use fewstep_core::format::Element;
 use std::collections::BTreeMap;
+
+/// Largest magnitude of a rounded weight: 8 bits, symmetric.
+pub const WEIGHT_LIMIT: i8 = 127;
 
 /// Noise of the calibration trajectories; samples use other seeds.
 const CALIBRATION_SEED: u64 = 0xCA11_B8A7_E000_0000;
@@ -23,17 +27,37 @@ pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usiz
         Kind::Student(n) if n != steps => bail!("--steps {steps}: this student was distilled for {n} steps"),
         _ => {}
     }
-    let net = balance_attention(&checkpoint.net)?;
-    let arch = &net.arch;
+    let (net, activations) = match learned(&checkpoint.net, steps)? {
+        Some(activations) => (checkpoint.net.clone(), activations),
+        None => {
+            let net = balance_attention(&checkpoint.net)?;
+            let activations = calibrate(&net, steps, progress)?;
+            (net, activations)
+        }
+    };
+    let mut spec = describe(&net, activations)?;
+    spec.provenance = provenance(checkpoint, steps);
+    Ok(spec)
+}
+
+/// Scales of every activation, by step and name.
+pub type Activations = Vec<BTreeMap<String, Quant>>;
+
+/// Scales from the student's own trajectories.
+pub fn calibrate(net: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -> Result<Activations> {
+    let graph = Graph::new(&net.arch);
+    let seen = observe(net, steps, CALIBRATION_SEED, progress)?;
+    let table = |seen: &BTreeMap<String, super::Seen>| {
+        let calibrated = graph.nodes.iter().filter(|n| n.is_calibrated());
+        calibrated.map(|node| Ok((node.name.clone(), range(node, seen.get(&node.name))?))).collect()
+    };
+    seen.iter().map(table).collect()
+}
+
+/// The student's numbers with these scales of its activations; weights are rounded here.
+pub fn describe(net: &UNet, activations: Activations) -> Result<StudentSpec> {
+    let (arch, steps) = (&net.arch, activations.len());
     let graph = Graph::new(arch);
-    let seen = observe(&net, steps, CALIBRATION_SEED, progress)?;
-    let activations = seen
-        .iter()
-        .map(|seen| {
-            let calibrated = graph.nodes.iter().filter(|n| n.is_calibrated());
-            calibrated.map(|node| Ok((node.name.clone(), range(node, seen.get(&node.name))?))).collect()
-        })
-        .collect::<Result<_>>()?;
     let p = |name: &str| values(&net.params, name);
     let (mut convs, mut norms) = (BTreeMap::new(), BTreeMap::new());
     for node in &graph.nodes {
@@ -71,7 +95,7 @@ pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usiz
         convs,
         norms,
         activations,
-        provenance: provenance(checkpoint, steps),
+        provenance: Vec::new(),
         arch: arch.clone(),
     })
 }
@@ -83,7 +107,7 @@ fn values(params: &Params, name: &str) -> Result<Vec<f32>> {
 fn rows(weights: &[f32], outputs: usize) -> (Vec<i8>, Vec<f32>) {
     let (mut q, mut scales) = (Vec::with_capacity(weights.len()), Vec::with_capacity(outputs));
     for row in weights.chunks_exact(weights.len() / outputs) {
-        let (scale, row) = quantize_row(row);
+        let (scale, row) = quantize_row(row, WEIGHT_LIMIT);
         scales.push(scale);
         q.extend(row);
     }
@@ -114,7 +138,7 @@ fn time_row(net: &UNet, phi: f32) -> Result<Vec<f32>> {
 
 /// The same network with q, k and v of like size, since they share one 8-bit scale: q is multiplied by a factor that
 /// k is divided by, and v by one that the projection's weights are divided by.
-fn balance_attention(net: &UNet) -> Result<UNet> {
+pub fn balance_attention(net: &UNet) -> Result<UNet> {
     let arch = &net.arch;
     if arch.attention_heads == 0 {
         return Ok(net.clone());

@@ -3,7 +3,7 @@
 use super::batch::Batch;
 use super::live::{Live, Turn};
 use crate::diffusion::{guided_v, mix, rotate};
-use crate::nn::{MAX_GUIDANCE, UNet};
+use crate::nn::{MAX_GUIDANCE, Query, UNet};
 use anyhow::Result;
 use candle_core::Tensor;
 use std::f64::consts::FRAC_PI_2;
@@ -24,6 +24,16 @@ pub struct Targets {
 pub trait Objective: Sync {
     /// What the network whose turn it is has to learn from a batch.
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets>;
+
+    /// What is the same for all parts of an update's batch; comes before them.
+    fn begin(&self, _live: &Live) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the network that is trained says.
+    fn predict(&self, net: &UNet, q: &Query) -> Result<Tensor> {
+        Ok(net.forward(q)?)
+    }
 
     /// Whose turn update `step` is.
     fn turn(&self, _step: u64) -> Turn {

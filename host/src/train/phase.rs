@@ -83,7 +83,7 @@ fn shard_gradient(
 ) -> Result<(Tensor, GradStore)> {
     let t = objective.targets(shard, live)?;
     let query = Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() };
-    let mut loss = (net.forward(&query)? - t.v.detach())?.sqr()?;
+    let mut loss = (objective.predict(net, &query)? - t.v.detach())?.sqr()?;
     if let Some(weight) = &t.weight {
         loss = loss.broadcast_mul(&Tensor::from_slice(weight, (weight.len(), 1, 1, 1), loss.device())?)?;
     }
@@ -170,6 +170,7 @@ impl Phase<'_> {
             let shards = batches.get(step, if self.device.is_cpu() { SHARDS } else { 1 })?;
             live.average = learners[0].average();
             live.turn = objective.turn(step);
+            objective.begin(&live)?;
             let turn = live.turn as usize;
             let learner = learners.get_mut(turn).context("an objective with turns needs a second network")?;
             let gradient = |b: Batch| shard_gradient(&learner.net, &live, objective, &b, self.schedule.batch);
