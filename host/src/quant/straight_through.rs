@@ -13,7 +13,7 @@ fn to_vec(t: &Tensor) -> Result<Vec<f32>> {
     let t = t.contiguous()?;
     let (storage, layout) = t.storage_and_layout();
     match &*storage {
-        Storage::Cpu(s) => Ok(values(s, &layout)?.to_vec()),
+        Storage::Cpu(s) => Ok(values(s, layout)?.to_vec()),
         _ => candle_core::bail!("rounding is simulated on the CPU"),
     }
 }

@@ -86,7 +86,7 @@ pub fn describe(net: &UNet, activations: Activations) -> Result<StudentSpec> {
     Ok(StudentSpec {
         w_min: 0.0,
         w_max: MAX_GUIDANCE as f32,
-        time: phi.iter().map(|phi| time_row(&net, *phi)).collect::<Result<_>>()?,
+        time: phi.iter().map(|phi| time_row(net, *phi)).collect::<Result<_>>()?,
         phi,
         class,
         guidance: p("embed.guidance")?,
