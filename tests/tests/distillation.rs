@@ -481,11 +481,13 @@ fn stage_one_learns_the_guided_teacher() {
     Engine::select(Precision::F32).unwrap();
     let teacher = random_net(&tiny_arch(), false, 2);
     let batch = training_batch(&[0.1, 0.5, 0.9], &[[0.0, 0.5], [0.25, 0.5], [0.999, 0.5]]);
-    let targets = Guidance { teacher: teacher.clone() }.targets(&batch, &unused()).unwrap();
+    let targets = Guidance { teacher: teacher.clone(), power: 1.0 }.targets(&batch, &unused()).unwrap();
     let w = targets.w.unwrap();
     for (w, u) in w.iter().zip(&batch.u) {
         assert!((f64::from(*w) - f64::from(u[0]) * MAX_GUIDANCE).abs() < 1e-6);
     }
+    let low = Guidance { teacher: teacher.clone(), power: 3.0 }.targets(&batch, &unused()).unwrap().w.unwrap();
+    assert!(low.iter().zip(&batch.u).all(|(w, u)| (w - 4.0 * u[0].powi(3)).abs() < 1e-5), "more of the low strengths");
     assert_eq!(targets.class, batch.class, "the student's class is never dropped");
     let evaluate =
         |class: &[u16]| values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None }).unwrap());
@@ -736,7 +738,8 @@ fn moment_matching_is_its_two_losses() {
     Engine::select(Precision::F32).unwrap();
     let net = |seed| random_net(&tiny_arch(), true, seed);
     let (segments, n) = (4, 8);
-    let objective = Moments { teacher: net(11), start: net(12), anchor: 0.0, segments, auxiliary_updates: 2 };
+    let objective =
+        Moments { teacher: net(11), start: net(12), anchor: 0.0, segments, power: 1.0, auxiliary_updates: 2 };
     let live = Live { auxiliary: Some(net(13)), ..Live::of(&net(14)) };
     assert_eq!([0, 1, 2, 3, 4, 5].map(|s| objective.turn(s) as usize), [1, 1, 0, 1, 1, 0]);
     let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.5) / n as f32).collect();

@@ -103,7 +103,7 @@ fn teacher_guidance_and_halving_learn() {
     let (error, size) = held_out(&teacher, &data, &objective);
     assert!(error < 0.4 * size, "the moving average is off by {error} where v has {size}");
 
-    let objective = Guidance { teacher: teacher.clone() };
+    let objective = Guidance { teacher: teacher.clone(), power: 1.0 };
     let (before, size) = held_out(&guided_start(&teacher), &data, &objective);
     let settings = Settings { pictures: 9_600, lr: 3e-3, ema: 0.98, seed: 2 };
     let (guided, losses) = train("guided", &guided_start(&teacher), &data, &objective, settings);
@@ -139,8 +139,14 @@ fn teacher_guidance_and_halving_learn() {
     assert!(after < 0.5 * before && after < 0.1 * size, "round {steps}: {before} to {after} of {size}");
 
     // Moment matching: one step of an undistilled network draws means of pictures, a finished one draws pictures.
-    let finish =
-        Moments { teacher: guided.clone(), start: guided.clone(), anchor: 0.0, segments: 1, auxiliary_updates: 1 };
+    let finish = Moments {
+        teacher: guided.clone(),
+        start: guided.clone(),
+        anchor: 0.0,
+        segments: 1,
+        power: 1.0,
+        auxiliary_updates: 1,
+    };
     let folder = Folder::new("training-moments");
     let run = RunDir::open(&folder.join("run"), &serde_json::json!({}), false).unwrap();
     let phase = Phase {
@@ -223,7 +229,7 @@ fn distillation_is_the_same_with_any_number_of_threads() {
     let data = squares();
     let teacher = random_net(&tiny_arch(), false, 3);
     let start = guided_start(&teacher);
-    let objective = Guidance { teacher };
+    let objective = Guidance { teacher, power: 1.0 };
     let run = |name: &str, threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let settings = Settings { pictures: 320, lr: 2e-3, ema: 0.0, seed: 4 };

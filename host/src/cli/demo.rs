@@ -115,6 +115,7 @@ fn distil_small(
         start: None,
         guided_pictures: 12_800 * budget,
         lr: 5e-4,
+        power: 1.0,
         rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
         finish: None,
         int8: None,

@@ -77,7 +77,7 @@ pub struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     ema: Option<f64>,
-    /// tract, cd, mcd: strengths are drawn as 4 u^P, u uniform: above 1 more of the low ones [default: 1]
+    /// tract, cd, mcd: strengths are drawn as 4 u^P, u uniform, in stage 1 too: above 1 more of the low ones [default: 1]
     #[arg(long, value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
     guidance_power: Option<f64>,
@@ -234,7 +234,6 @@ impl Args {
                 fine: self.segment_steps.as_deref().unwrap_or_default(),
                 lr: self.student_lr.unwrap_or(self.lr),
                 ema: self.ema.unwrap_or_default(),
-                power: self.guidance_power.unwrap_or(1.0),
             },
         )
     }
@@ -319,6 +318,7 @@ pub fn run(mut args: Args) -> Result<()> {
         start: start.map(|s| s.net),
         guided_pictures: args.guided_images.unwrap_or_default(),
         lr: args.lr,
+        power: args.guidance_power.unwrap_or(1.0),
         rounds,
         finish: args.finish(),
         int8: args.int8(),

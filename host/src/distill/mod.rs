@@ -31,6 +31,8 @@ pub struct Plan {
     pub guided_pictures: u64,
     /// Largest learning rate of stage 1.
     pub lr: f64,
+    /// Strengths are drawn as 4 u^power, in stage 1 and by segments.
+    pub power: f64,
     /// The rounds after it.
     pub rounds: Vec<Round>,
     /// What follows every kept student's round.
@@ -124,7 +126,7 @@ impl Distiller<'_> {
     /// Stage 1.
     fn guided(&self) -> Result<UNet> {
         let net = UNet { arch: self.plan.arch.clone(), params: Params::frozen(self.start()?) };
-        let objective = Guidance { teacher: self.teacher.net.clone() };
+        let objective = Guidance { teacher: self.teacher.net.clone(), power: self.plan.power };
         // A student of another shape has more to learn, at a higher rate.
         let lr = if net.arch == self.teacher.net.arch { self.plan.lr } else { self.plan.lr * 3.0 };
         self.phase(Stint {
@@ -177,7 +179,7 @@ impl Distiller<'_> {
                     fine: s.fine,
                     angles: Angles::All,
                     weight: s.weight,
-                    power: s.power,
+                    power: self.plan.power,
                 };
                 (Box::new(objective), s.ema)
             }
@@ -208,6 +210,7 @@ impl Distiller<'_> {
             start: student.clone(),
             anchor: o.anchor,
             segments: steps,
+            power: self.plan.power,
             auxiliary_updates: o.auxiliary_updates,
         };
         self.phase(Stint {

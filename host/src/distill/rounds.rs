@@ -44,8 +44,6 @@ pub struct SegmentRound {
     /// Teacher steps in a segment.
     pub fine: usize,
     pub weight: Weight,
-    /// Strengths are drawn as 4 u^power.
-    pub power: f64,
 }
 
 /// What a round learns.
@@ -133,7 +131,6 @@ pub struct SegmentOptions<'a> {
     pub fine: &'a [usize],
     pub lr: f64,
     pub ema: f64,
-    pub power: f64,
 }
 
 /// Teacher steps in a segment where none are given: 32 in all, but at least 8 and at most 16 a segment.
@@ -193,7 +190,6 @@ pub fn segment_rounds(keep: &[usize], o: &SegmentOptions) -> Result<Vec<Round>> 
             ema: o.ema,
             fine,
             weight: Weight::Sine,
-            power: o.power,
         };
         let pictures = o.pictures[of("--images", i, o.pictures.len())?];
         Ok(Round { steps, keep: true, pictures, lr: o.lr, learn: Learn::Segments(learn) })

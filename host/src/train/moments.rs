@@ -55,6 +55,8 @@ pub struct Moments {
     /// How strongly.
     pub anchor: f64,
     pub segments: usize,
+    /// Of the strengths' distribution: w = 4 u^power.
+    pub power: f64,
     /// Updates of the auxiliary network for one of the student.
     pub auxiliary_updates: u64,
 }
@@ -71,7 +73,7 @@ impl Objective for Moments {
         // t is spread evenly over [0, 1): so are the segments, however few they are.
         let segments: Vec<f64> = batch.t.iter().map(|t| n - 1.0 - (f64::from(*t) * n).floor().min(n - 1.0)).collect();
         let phi: Vec<f32> = segments.iter().map(|s| (FRAC_PI_2 - s * d) as f32).collect();
-        let (z, w) = (noised(batch, &phi)?, strengths(batch));
+        let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
         let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
 
         let said = ask(&live.student, &z, &phi)?;

@@ -53,9 +53,10 @@ pub(super) fn noised(batch: &Batch, phi: &[f32]) -> candle_core::Result<Tensor> 
     mix(&cosines(phi), &batch.x, &sines(phi), &batch.eps)
 }
 
-/// w ~ U[0, 4], as Meng et al. draw it for pixel models.
-pub(super) fn strengths(batch: &Batch) -> Vec<f32> {
-    batch.u.iter().map(|u| u[0] * MAX_GUIDANCE as f32).collect()
+/// w = 4 u^power, u ~ U[0, 1]. Power 1 draws all strengths alike, as Meng et al. do for pixel models; above 1 more of
+/// the low ones.
+pub(super) fn strengths(batch: &Batch, power: f64) -> Vec<f32> {
+    batch.u.iter().map(|u| (f64::from(u[0]).powf(power) * MAX_GUIDANCE) as f32).collect()
 }
 
 /// v-prediction with class dropout: t ~ U[0, 1], v = cos(phi) eps - sin(phi) x.
@@ -85,12 +86,14 @@ impl Objective for Teacher {
 /// Stage 1 of Meng et al.: one network with w as an input learns (1 + w) T(z, c) - w T(z, null).
 pub struct Guidance {
     pub teacher: UNet,
+    /// Of the strengths' distribution: w = 4 u^power.
+    pub power: f64,
 }
 
 impl Objective for Guidance {
     fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
-        let (z, w) = (noised(batch, &phi)?, strengths(batch));
+        let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
         let v = guided_v(&self.teacher, &z, &phi, &batch.class, &w)?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
@@ -109,7 +112,7 @@ impl Objective for Halving {
         let n = self.steps as f32;
         // t is spread evenly over [0, 1): so are i = 1..=steps, however few they are.
         let phi: Vec<f32> = batch.t.iter().map(|t| ((t * n).floor() + 1.0).min(n) / n * FRAC_PI_2 as f32).collect();
-        let (z, w) = (noised(batch, &phi)?, strengths(batch));
+        let (z, w) = (noised(batch, &phi)?, strengths(batch, 1.0));
         let v = halving_target(self.steps, &z, &phi, |z, phi| guided_v(&self.teacher, z, phi, &batch.class, &w))?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }

@@ -4,9 +4,9 @@
 
 use super::batch::Batch;
 use super::live::Live;
-use super::objective::{Objective, Targets, noised};
+use super::objective::{Objective, Targets, noised, strengths};
 use crate::diffusion::{guided_v, mix, rotate};
-use crate::nn::{MAX_GUIDANCE, UNet};
+use crate::nn::UNet;
 use anyhow::Result;
 use candle_core::Tensor;
 use std::f64::consts::FRAC_PI_2;
@@ -126,7 +126,7 @@ impl Objective for Segments {
         let places = self.places(&batch.t);
         let phi: Vec<f32> = places.iter().map(|p| grid.angle(*p) as f32).collect();
         let z = noised(batch, &phi)?;
-        let w: Vec<f32> = batch.u.iter().map(|u| (f64::from(u[0]).powf(self.power) * MAX_GUIDANCE) as f32).collect();
+        let w = strengths(batch, self.power);
         let jump = match &self.jump {
             Jump::Fixed(net) => net,
             Jump::Average => &live.average,
