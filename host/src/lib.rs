@@ -11,6 +11,7 @@ pub mod features;
 pub mod files;
 pub mod nn;
 pub mod noise;
+pub mod onnx;
 pub mod picture;
 pub mod progress;
 pub mod quant;

@@ -9,6 +9,8 @@ use fewstep::data::{self, Split, npz};
 use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::{Arch, Checkpoint, Kind, Params, UNet};
+use fewstep::onnx::OPSET;
+use fewstep::onnx::proto::ModelProto;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::{Model, Request, Sampler, Session};
 use fewstep_tests::{Folder, fewstep, fewstep_command, random_net, refusal, report, squares, tiny_arch, write_idx};
@@ -287,6 +289,80 @@ fn export_writes_an_image_that_draws_like_its_student() {
     assert!(page.contains("PSNR") && page.contains("3 pictures each, seed 0"), "{page}");
 }
 
+#[test]
+fn export_writes_onnx_and_says_what_it_is() {
+    let files = Files::new("onnx");
+    for (line, steps, step) in [
+        ("export @image --onnx qdq --out @a.onnx --json", 4, Value::Null),
+        ("export @image --onnx float --step 3 --out @a.onnx --json", 4, json!(3)),
+        ("export @student --onnx float --out @a.onnx --json", 4, Value::Null),
+        ("export @student --steps 4 --onnx qdq --step 0 --out @a.onnx --json", 4, json!(0)),
+    ] {
+        let r = report(words(line, &files));
+        let out = files.folder.join("a.onnx");
+        let bytes = fs::read(&out).unwrap();
+        assert_eq!((&r["out"], &r["file_bytes"]), (&json!(out), &json!(bytes.len())), "{line}");
+        assert_eq!((&r["steps"], &r["step"], &r["opset"]), (&json!(steps), &step, &json!(OPSET)), "{line}");
+        let model = <ModelProto as prost::Message>::decode(bytes.as_slice()).unwrap();
+        assert_eq!(r["operators"], json!(model.graph.unwrap().node.len()), "{line}");
+        let form = if line.contains("qdq") { "qdq" } else { "float" };
+        assert_eq!(r["onnx"], form);
+    }
+}
+
+#[test]
+fn inspect_draws_the_memory_plan() {
+    let files = Files::new("plan");
+    let r = report(words("inspect @image --plan @plan.svg --json", &files));
+    let svg = fs::read_to_string(files.folder.join("plan.svg")).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    let peak = r["peak_set_by"].as_str().unwrap();
+    // What sets the peak and what it is, the state, a stream and the scratch, in words.
+    for part in [peak, &format!("peak {} bytes", r["peak_bytes"]), ">z<", "conv_in", "scratch", "stages 0 to"] {
+        assert!(svg.contains(part), "nothing of {part} in the plan");
+    }
+    let count = usize::try_from(r["operations"].as_u64().unwrap()).unwrap();
+    assert!(svg.matches("<title>").count() > count / 2, "most operations have a buffer of their own");
+}
+
+#[test]
+fn bench_measures_what_it_says() {
+    let files = Files::new("bench");
+    let number = |r: &Value, key: &str| r[key].as_f64().unwrap_or_else(|| panic!("no {key} in {r:#}"));
+    for (line, batch, threads) in [
+        ("bench @image --seconds 0.05 --json", 1, 1),
+        ("bench @image --backend scalar --batch 5 --threads 2 --seconds 0.05 --json", 5, 2),
+    ] {
+        let r = report(words(line, &files));
+        assert_eq!((&r["batch"], &r["threads"]), (&json!(batch), &json!(threads)), "{line}");
+        assert!(!line.contains("scalar") || r["backend"] == "scalar");
+        let (median, least) = (number(&r, "step_ms"), number(&r, "step_ms_min"));
+        assert!(0.0 < least && least <= median, "{r:#}");
+        // A picture is its four steps, noise and bytes: it cannot be faster than the fastest steps.
+        assert!(number(&r, "pictures_per_second") <= f64::from(batch) * 1e3 / (4.0 * least), "{r:#}");
+        assert_eq!(number(&r, "steps_measured") % 4.0, 0.0);
+    }
+    // On an emulated board: instructions are counted, the time is named an estimate.
+    let r = report(words("bench @image --board an500 --per-cycle 0.5 --json", &files));
+    let sum: f64 = r["by_op"].as_array().unwrap().iter().map(|op| number(op, "instructions")).sum();
+    let (whole, macs) = (number(&r, "instructions_per_step"), number(&r, "macs_per_step"));
+    assert!((sum - whole).abs() <= 0.01 * whole && whole > macs * 0.1, "{sum} {whole}");
+    let macs_of_ops: f64 = r["by_op"].as_array().unwrap().iter().map(|op| number(op, "macs")).sum();
+    assert_eq!(macs_of_ops, macs);
+    let (ms, clock) = (number(&r["estimate"], "step_ms"), number(&r["estimate"], "clock_hz"));
+    assert!((ms - whole / 0.5 / clock * 1e3).abs() < 1e-6 * ms, "{r:#}");
+    let r = report(words("bench --layer 3x3:6x5x8:8 --board an500 --scratch 9000 --json", &files));
+    assert_eq!(
+        (&r["macs"], &r["equal"], &r["scratch_granted"]),
+        (&json!(9 * 6 * 5 * 8 * 8), &json!(true), &json!(9000))
+    );
+    assert!(number(&r, "instructions") > 0.0 && number(&r, "scratch_bytes") <= 9000.0, "{r:#}");
+
+    let page = fewstep(words("bench @image --seconds 0.05", &files));
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.contains("ms (median of") && page.contains("a second"), "{page}");
+}
+
 /// Copies `from` with `change` made to its bytes.
 fn damaged(files: &Files, from: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(from).unwrap();
@@ -358,6 +434,27 @@ fn refusals_say_what_where_and_what_to_do_and_touch_nothing() {
         ("export @student --steps 17 --out @kept.fsw".into(), vec!["--steps 17", "1 to 16"]),
         ("export @image --steps 4 --out @kept.fsw".into(), vec!["student.fsw", "not a fewstep checkpoint"]),
         ("export @missing.safetensors --steps 4 --out @kept.fsw".into(), vec!["missing.safetensors", "no such file"]),
+        ("export @image --onnx qdq --step 4 --out @kept.fsw".into(), vec!["student.fsw", "--step 4", "0 to 3"]),
+        ("export @image --onnx float --steps 2 --out @kept.fsw".into(), vec!["student.fsw", "--steps 2", "4 steps"]),
+        ("export @student --onnx float --steps 2 --out @kept.fsw".into(), vec!["--steps 2", "4 steps"]),
+        ("export @teacher --onnx float --out @kept.fsw".into(), vec!["teacher.safetensors", "distil it first"]),
+        ("export @notes.txt --onnx qdq --out @kept.fsw".into(), vec!["notes.txt", "neither a student image"]),
+        ("export @image --onnx qdq --out @no/such/a.onnx".into(), vec!["no/such", "create it first"]),
+        // Plans of what has none.
+        ("inspect @student --plan @new.svg".into(), vec!["student.safetensors", "a checkpoint", "export it"]),
+        ("inspect @image --plan @no/such/a.svg".into(), vec!["no/such", "create it first"]),
+        // Measurements that cannot be.
+        ("bench @student".into(), vec!["student.safetensors", "student image"]),
+        ("bench @flipped.fsw".into(), vec!["flipped.fsw", "checksum"]),
+        ("bench @image --batch 0".into(), vec!["--batch 0", "from 1 to"]),
+        ("bench @image --threads 5000".into(), vec!["--threads 5000", "from 0 to"]),
+        ("bench @image --seconds 0".into(), vec!["--seconds 0", "above 0"]),
+        ("bench @image --seconds NaN".into(), vec!["--seconds NaN", "above 0"]),
+        ("bench @image --backend quick".into(), vec!["--backend quick", "scalar", "auto"]),
+        ("bench @image --board abacus".into(), vec!["abacus", "an386", "an500"]),
+        ("bench @image --board an500 --per-cycle 0".into(), vec!["--per-cycle 0", "above 0"]),
+        ("bench --board an500 --layer 3x3:16x16x32".into(), vec!["--layer 3x3:16x16x32", "KxK:HxWxCIN:COUT"]),
+        ("bench --board abacus --layer 3x3:7x7x8:8".into(), vec!["abacus", "an386", "an500"]),
         // Places that cannot be written: found before the work, so the other output is not there either.
         ("sample @image --out @new.png --npz @no/such/a.npz".into(), vec!["no/such", "create it first"]),
         ("sample @image --out @folder --npz @new.npz".into(), vec!["folder", "name a file"]),
@@ -420,6 +517,14 @@ fn what_is_no_command_line_is_refused() {
         ("sample @image --sampler other --out @new.png", "stochastic"),
         ("export @student --out @new.fsw", "--steps"),
         ("export @student --steps 4", "--out"),
+        ("export @image --onnx int4 --out @new.onnx", "int4"),
+        ("export @student --steps 4 --step 0 --out @new.fsw", "--onnx"),
+        ("bench @image --board an500 --batch 2", "--batch"),
+        ("bench @image --per-cycle 2", "--board"),
+        ("bench", "<FILE>"),
+        ("bench --layer 3x3:7x7x8:8", "--board"),
+        ("bench @image --board an500 --layer 3x3:7x7x8:8", "--layer"),
+        ("bench @image --scratch 100", "--layer"),
         ("simulate @image --out @new.png", "--board"),
         ("train-teacher --data @missing", "--out"),
         ("distill --data @missing --out @run", "--teacher"),
@@ -435,7 +540,8 @@ fn what_is_no_command_line_is_refused() {
 
 #[test]
 fn help_and_version_are_no_mistakes() {
-    let verbs = ["data", "train-teacher", "distill", "export", "sample", "inspect", "compare", "simulate", "demo"];
+    let verbs =
+        ["data", "train-teacher", "distill", "export", "sample", "inspect", "compare", "simulate", "bench", "demo"];
     let all = fewstep(["--help"]);
     let page = String::from_utf8(all.stdout).unwrap();
     for verb in verbs {

@@ -1,29 +1,38 @@
-//! `fewstep export`: quantizes a student and writes its image.
+//! `fewstep export`: quantizes a student and writes its image, or writes its network as ONNX.
 
 use crate::export::{ExportOptions, Exported, write_image};
-use crate::files;
+use crate::files::{self, AlignedBytes};
 use crate::nn::{Checkpoint, Engine, Precision};
+use crate::onnx::{self, Form, Network, OPSET};
 use crate::progress::Progress;
 use crate::quant::quantize;
+use crate::sampling::Source;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
+use fewstep_core::format::Image;
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Most steps that an image holds tables for.
 const MAX_STEPS: usize = fewstep_core::format::limits::MAX_STEPS as usize;
 
-/// Quantize a student to int8 and write the image that devices run
+/// Quantize a student to int8 and write the image that devices run, or write its network as ONNX
 #[derive(clap::Args)]
 pub struct Args {
-    /// Student checkpoint (.safetensors)
-    checkpoint: PathBuf,
+    /// Student checkpoint (.safetensors); with --onnx a student image (.fsw) too
+    file: PathBuf,
     /// Denoising steps; those the student was distilled for
-    #[arg(long)]
-    steps: usize,
-    /// Student image to write (.fsw)
+    #[arg(long, required_unless_present = "onnx")]
+    steps: Option<usize>,
+    /// File to write: a student image (.fsw), with --onnx a network (.onnx)
     #[arg(long)]
     out: PathBuf,
+    /// Write one evaluation of the student as ONNX, for other runtimes and hardware
+    #[arg(long, value_name = "FORM")]
+    onnx: Option<Form>,
+    /// With --onnx: the one step (from 0) that the file is for; without, the step is an input
+    #[arg(long, requires = "onnx")]
+    step: Option<usize>,
     /// Report as JSON
     #[arg(long)]
     json: bool,
@@ -40,22 +49,84 @@ pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
 }
 
 pub fn run(args: Args) -> Result<()> {
-    ensure!((1..=MAX_STEPS).contains(&args.steps), "--steps {}: an image holds 1 to {MAX_STEPS} steps", args.steps);
+    if let Some(steps) = args.steps {
+        ensure!((1..=MAX_STEPS).contains(&steps), "--steps {steps}: an image holds 1 to {MAX_STEPS} steps");
+    }
     files::check_output(&args.out)?;
     // Calibration in f32: the same image on every machine with the same f32 sums.
     Engine::select(Precision::F32)?;
-    let checkpoint = Checkpoint::open(&args.checkpoint, &Device::Cpu)?;
-    let exported = export(&checkpoint, args.steps).with_context(|| format!("{}", args.checkpoint.display()))?;
+    match (args.onnx, args.steps) {
+        (Some(form), _) => write_onnx(&args, form),
+        (None, Some(steps)) => write_student(&args, steps),
+        // The arguments' own check comes first.
+        (None, None) => anyhow::bail!("--steps is missing"),
+    }
+}
+
+fn write_student(args: &Args, steps: usize) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
+    let exported = export(&checkpoint, steps).with_context(|| format!("{}", args.file.display()))?;
     files::write_atomic(&args.out, |w| Ok(w.write_all(&exported.bytes)?))?;
     let (bytes, arena) = (exported.bytes.len(), exported.plan.arena_bytes);
     if args.json {
-        println!("{}", json!({ "out": args.out, "file_bytes": bytes, "arena_bytes": arena, "steps": args.steps }));
+        println!("{}", json!({ "out": args.out, "file_bytes": bytes, "arena_bytes": arena, "steps": steps }));
     } else {
         println!(
             "{}: {bytes} bytes, arena {arena} bytes (set by {})",
             args.out.display(),
             exported.stage_name(exported.plan.peak_stage)
         );
+    }
+    Ok(())
+}
+
+/// The network of an image, or of a checkpoint: quantized first where that is asked for.
+fn network(args: &Args, form: Form) -> Result<Network> {
+    let of_bytes =
+        |bytes: &AlignedBytes| Network::from_image(&Image::parse(bytes).map_err(|e| anyhow::anyhow!("{e}"))?);
+    match Source::open(&args.file)? {
+        Source::Image(image) => {
+            let own = usize::from(image.model()?.info().steps);
+            if let Some(steps) = args.steps {
+                ensure!(steps == own, "--steps {steps}: this image was made for {own} steps");
+            }
+            of_bytes(&AlignedBytes::from(image.bytes()))
+        }
+        Source::Checkpoint(checkpoint) => {
+            let net = Network::from_checkpoint(&checkpoint, args.steps)?;
+            match form {
+                Form::Float => Ok(net),
+                Form::Qdq => of_bytes(&AlignedBytes::from(export(&checkpoint, net.phi.len())?.bytes.as_slice())),
+            }
+        }
+    }
+}
+
+fn write_onnx(args: &Args, form: Form) -> Result<()> {
+    let place = || format!("{}", args.file.display());
+    let net = network(args, form).with_context(place)?;
+    let model = onnx::write(&net, onnx::Options { form, step: args.step }).with_context(place)?;
+    let bytes = onnx::encode(&model);
+    files::write_atomic(&args.out, |w| Ok(w.write_all(&bytes)?))?;
+    let nodes = model.graph.map_or(0, |graph| graph.node.len());
+    let form = match form {
+        Form::Float => "float",
+        Form::Qdq => "qdq",
+    };
+    if args.json {
+        let report = json!({
+            "out": args.out,
+            "file_bytes": bytes.len(),
+            "onnx": form,
+            "opset": OPSET,
+            "operators": nodes,
+            "steps": net.phi.len(),
+            "step": args.step,
+        });
+        println!("{report}");
+    } else {
+        let what = args.step.map_or_else(|| "any step".to_string(), |step| format!("step {step}"));
+        println!("{}: {} bytes, {nodes} operators of opset {OPSET}, {form}, {what}", args.out.display(), bytes.len());
     }
     Ok(())
 }

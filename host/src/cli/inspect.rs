@@ -1,8 +1,11 @@
 //! `fewstep inspect`: what a student image or a checkpoint is.
 
+use crate::files;
 use crate::nn::Checkpoint;
+use crate::picture::{plan_svg, stage_name};
 use crate::sampling::{Source, StudentImage};
-use anyhow::Result;
+use anyhow::{Result, bail};
+use fewstep_core::format::Image;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -11,15 +14,28 @@ use std::path::PathBuf;
 pub struct Args {
     /// Student image (.fsw) or checkpoint (.safetensors)
     file: PathBuf,
+    /// Draw the memory plan of a student image into this file (.svg)
+    #[arg(long, value_name = "OUT.svg")]
+    plan: Option<PathBuf>,
     /// Everything as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let page = match Source::open(&args.file)? {
-        Source::Image(image) => describe_image(&image)?,
-        Source::Checkpoint(checkpoint) => describe_checkpoint(&checkpoint, std::fs::metadata(&args.file)?.len()),
+    let source = Source::open(&args.file)?;
+    if let Some(path) = &args.plan {
+        let Source::Image(image) = &source else {
+            bail!("--plan: {} is a checkpoint; export it, an image has the memory plan", args.file.display());
+        };
+        files::check_output(path)?;
+        let title = args.file.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let svg = plan_svg(&records(image)?, &title);
+        files::write_atomic(path, |w| Ok(w.write_all(svg.as_bytes())?))?;
+    }
+    let page = match &source {
+        Source::Image(image) => describe_image(image)?,
+        Source::Checkpoint(checkpoint) => describe_checkpoint(checkpoint, std::fs::metadata(&args.file)?.len()),
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&page)?);
@@ -28,6 +44,11 @@ pub fn run(args: Args) -> Result<()> {
         print_page(&page, 1);
     }
     Ok(())
+}
+
+/// The records of an image that was checked.
+fn records(image: &StudentImage) -> Result<Image<'_>> {
+    Image::parse(image.bytes()).map_err(|e| anyhow::anyhow!("{}: {e}", image.name))
 }
 
 fn describe_image(image: &StudentImage) -> Result<Value> {
@@ -45,6 +66,8 @@ fn describe_image(image: &StudentImage) -> Result<Value> {
         "file_bytes": info.file_bytes,
         "arena_bytes": info.arena_bytes,
         "scratch_bytes": info.scratch_bytes,
+        "peak_bytes": info.peak_bytes,
+        "peak_set_by": stage_name(&records(image)?, info.peak_stage),
         "macs_per_step": info.macs_per_step,
         "operations": model.op_count(),
         "profile": format!("{:?}", info.profile).to_lowercase(),

@@ -1,5 +1,6 @@
 //! The command line: one file per verb. Flags parse into plain arguments; each verb's `run` checks them and works.
 
+mod bench;
 mod common;
 mod compare;
 mod data;
@@ -36,6 +37,7 @@ enum Verb {
     Compare(compare::Args),
     Evaluate(evaluate::Args),
     Simulate(simulate::Args),
+    Bench(bench::Args),
     Demo(demo::Args),
 }
 
@@ -78,6 +80,7 @@ pub fn main() -> i32 {
         Verb::Compare(a) => compare::run(a),
         Verb::Evaluate(a) => evaluate::run(a),
         Verb::Simulate(a) => simulate::run(a),
+        Verb::Bench(a) => bench::run(a),
         Verb::Demo(a) => demo::run(a),
     };
     match result {

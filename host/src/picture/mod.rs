@@ -2,9 +2,11 @@
 
 mod font;
 mod grid;
+mod plan;
 mod plot;
 
 pub use grid::Grid;
+pub use plan::{plan_svg, stage_name};
 pub use plot::{Plot, Series};
 
 use std::path::Path;

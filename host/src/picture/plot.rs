@@ -277,16 +277,16 @@ fn push(svg: &mut String, element: std::fmt::Arguments) {
     let _ = writeln!(svg, "{element}");
 }
 
-fn line(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), color: &str) {
+pub(super) fn line(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), color: &str) {
     push(svg, format_args!(r#"<path d="M{x1:.2} {y1:.2}L{x2:.2} {y2:.2}" stroke="{color}"/>"#));
 }
 
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
+pub(super) fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
     push(svg, format_args!(r#"<text x="{x:.2}" y="{y:.2}" text-anchor="{anchor}">{}</text>"#, escape(text)));
 }
 
 /// Text for XML: markup escaped, control characters (which XML forbids) as spaces.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         match c {

@@ -15,3 +15,4 @@ pub use observe::observe;
 pub use range::{Seen, quantize_row};
 pub use simulator::{Activation, Simulator, Trace};
 pub use student::quantize;
+pub(crate) use student::time_row;

@@ -127,7 +127,7 @@ fn range(node: &Node, seen: Option<&super::Seen>) -> Result<Quant> {
 }
 
 /// The time path at one angle: what a device reads instead of computing it.
-fn time_row(net: &UNet, phi: f32) -> Result<Vec<f32>> {
+pub(crate) fn time_row(net: &UNet, phi: f32) -> Result<Vec<f32>> {
     let (weights, mut row) = (values(&net.params, "embed.time.weight")?, values(&net.params, "embed.time.bias")?);
     let features = time_features(&[phi]);
     for (v, w) in row.iter_mut().zip(weights.chunks_exact(features.len())) {
