@@ -7,10 +7,9 @@
 
 Every engine runs the same network (the first step of the student) from the same file or checkpoint: its answer is
 compared with ONNX Runtime's in f32 first, and an engine that cannot run it is listed with the reason. Every engine has a
-process of its own; they take turns in every round; the figure is the median processor time of an evaluation, which waiting for a processor on a busy
-machine does not enter. Engines get
-what their manuals recommend for one thread: graph optimisations, weights packed ahead, fixed shapes, bf16 where the CPU
-has it, outputs bound ahead.
+process of its own; they take turns in every round; the figure is the median processor time of an evaluation, which
+waiting for a processor on a busy machine does not enter. Engines get what their manuals recommend for one thread: graph
+optimisations, weights packed ahead, fixed shapes, bf16 where the CPU has it, outputs bound ahead.
 """
 
 import argparse
