@@ -23,7 +23,7 @@
 //! - [`sampler`]: noise, angles and picture conversion;
 //! - [`math`]: exp, ln, sine, cosine and square root, the same bits everywhere.
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, all(feature = "std", target_arch = "aarch64"))), no_std)]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -5,10 +5,17 @@
 //! for the rest; and name it in [`Backend::all`]. Whether the CPU can run it is found out there, once. The
 //! differential tests run every backend of that list against the scalar one.
 
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+#[allow(unsafe_code)]
+mod aarch64;
 mod all;
 #[cfg(any(all(arm_dsp, not(arm_mve)), test))]
 mod arm;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon"),
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 mod generic;
 #[cfg(arm_mve)]
 mod helium;
@@ -16,6 +23,9 @@ mod helium;
 mod riscv32;
 #[cfg(test)]
 mod tests;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[allow(unsafe_code)]
+mod wasm32;
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
 mod x86_64;
@@ -60,13 +70,24 @@ impl Backend {
     pub fn all() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let fast = x86_64::backends();
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        let fast = aarch64::backends();
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        let fast = wasm32::backends();
         #[cfg(arm_mve)]
         let fast = core::iter::once(Self { kernels: &helium::KERNELS });
         #[cfg(all(arm_dsp, not(arm_mve)))]
         let fast = core::iter::once(Self { kernels: &arm::KERNELS });
         #[cfg(target_arch = "riscv32")]
         let fast = core::iter::once(Self { kernels: &riscv32::KERNELS });
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "riscv32", arm_dsp, arm_mve)))]
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            target_arch = "riscv32",
+            all(target_arch = "aarch64", target_feature = "neon"),
+            all(target_arch = "wasm32", target_feature = "simd128"),
+            arm_dsp,
+            arm_mve
+        )))]
         let fast = core::iter::empty();
         fast.chain(core::iter::once(Self::scalar()))
     }

@@ -60,8 +60,9 @@ fn executed() -> Counts {
     std::array::from_fn(|i| EXECUTED[i].load(Relaxed))
 }
 
-/// Whether the instructions are RISC-V's; Thumb otherwise.
+/// Whether the instructions are RISC-V's, or AArch64's, which have no marks; Thumb otherwise.
 static RISCV: AtomicBool = AtomicBool::new(false);
+static AARCH64: AtomicBool = AtomicBool::new(false);
 
 struct Output {
     file: Option<File>,
@@ -112,6 +113,10 @@ extern "C" fn on_translation(_id: Id, block: *mut Block) {
             // QEMU 7.2 appends the next halfword to a 16-bit instruction at a page's end: do not trust the length.
             let first = halfword(0);
             let riscv = RISCV.load(Relaxed);
+            if AARCH64.load(Relaxed) {
+                count_other(&mut all);
+                continue;
+            }
             match if riscv { Mark::of_riscv(first) } else { Mark::of(first) } {
                 Some(mark) => marks.push((instruction, mark, all)),
                 None if riscv => count_other(&mut all),
@@ -152,6 +157,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     // SAFETY: QEMU gives the name of its target as a string.
     let target = unsafe { CStr::from_ptr((*info).target_name) };
     RISCV.store(target.to_bytes().starts_with(b"riscv"), Relaxed);
+    AARCH64.store(target.to_bytes().starts_with(b"aarch64"), Relaxed);
     let arguments = (0..usize::try_from(count).unwrap_or(0))
         // SAFETY: QEMU gives `count` strings.
         .map(|index| unsafe { CStr::from_ptr(*arguments.add(index)) }.to_string_lossy().into_owned());

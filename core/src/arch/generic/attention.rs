@@ -1,9 +1,9 @@
 //! Attention: the keys of a head are packed like a convolution's weights, a query is a tile of one cell.
 
 use super::Simd;
-use super::panel::{Bytes, Products, Rows, Words, count, pack};
+use super::panel::{Products, Rows, groups, pack_taps};
 use super::tile::{CELL, Cell, MAX_TILE, Sums, Taps, tile};
-use super::vector::{exp, rne_narrow};
+use super::vector::exp;
 use crate::ops::Attention;
 
 /// Rounds over a head's channels that the patch holds.
@@ -12,14 +12,17 @@ const MAX_ROUNDS: usize = 16;
 /// Elements of the panel that holds the keys of one head.
 #[inline]
 pub(in crate::arch) fn panel_len<S: Simd>(p: &Attention) -> usize {
-    let group = if S::BYTES { Bytes::GROUP } else { Words::GROUP };
-    p.tokens.next_multiple_of(2 * S::LANES) * ((p.channels / p.heads).div_ceil(group) + 1)
+    let head = p.channels / p.heads;
+    let groups = if S::BYTES && S::ANY_WEIGHT { groups::<S, S::Bytes>(head) } else { groups::<S, S::Words>(head) };
+    p.tokens.next_multiple_of(2 * S::LANES) * (groups + 1)
 }
 
 /// Whether the kernel below takes it with a panel of `panel` elements.
 #[inline]
 pub(in crate::arch) fn fits<S: Simd>(p: &Attention, panel: usize) -> bool {
-    panel_len::<S>(p) <= panel && p.channels / p.heads <= MAX_ROUNDS * CELL * Words::GROUP
+    let group =
+        if S::BYTES && S::ANY_WEIGHT { <S::Bytes as Products<S>>::GROUP } else { <S::Words as Products<S>>::GROUP };
+    panel_len::<S>(p) <= panel && p.channels / p.heads <= MAX_ROUNDS * CELL * group
 }
 
 /// See [`ops::attention`](crate::ops::attention()).
@@ -32,49 +35,54 @@ pub(in crate::arch) fn attention<S: Simd>(
     out: &mut [i8],
     panel: &mut [i32],
 ) {
-    if S::BYTES {
-        heads::<S, Bytes>(s, p, qkv, scores, out, panel, 128);
+    if S::BYTES && S::ANY_WEIGHT {
+        heads::<S, S::Bytes>(s, p, qkv, scores, out, panel);
     } else {
-        heads::<S, Words>(s, p, qkv, scores, out, panel, 0);
+        heads::<S, S::Words>(s, p, qkv, scores, out, panel);
     }
 }
 
 #[inline(always)]
-fn heads<S: Simd, P: Products>(
+fn heads<S: Simd, P: Products<S>>(
     s: S,
     p: &Attention,
     qkv: &[i8],
     scores: &mut [f32],
     out: &mut [i8],
     panel: &mut [i32],
-    excess: i32,
 ) {
     let (ch, tokens) = (p.channels, p.tokens);
     let head = ch / p.heads;
     let (block, stride) = (2 * S::LANES, 3 * ch);
-    let groups = head.div_ceil(P::GROUP);
+    let groups = groups::<S, P>(head);
     let scores = &mut scores[..tokens];
-    let mut patch = [Cell([0; CELL]); MAX_ROUNDS];
+    let mut patch = [Cell([0; CELL]); 2 * MAX_ROUNDS];
     let mut sums = Sums([[0; 32]; MAX_TILE]);
     for h in 0..p.heads {
-        // A block of keys ends with what to add to their products with a query.
+        // A block of keys starts with what to add to their products with a query.
         for (j, panel) in (0..tokens).step_by(block).zip(panel.chunks_exact_mut((groups + 1) * block)) {
             let weights = &qkv[j * stride..];
-            let rows = Rows { weights, stride, rows: (tokens - j).min(block), from: ch + h * head, count: head };
-            let mut sums = [0i32; 32];
-            pack::<S, P, 2>(s, rows, panel);
-            count::<S, P, 2>(s, &panel[..groups * block], &mut sums);
-            for (offset, &sum) in panel[groups * block..].iter_mut().zip(&sums) {
-                *offset = sum * -excess;
+            let (start, panel) = panel.split_at_mut(block);
+            start.fill(0);
+            let from = ch + h * head;
+            for (at, panel) in (0..head).step_by(CELL * P::GROUP).zip(panel.chunks_mut(CELL * block)) {
+                let count = (head - at).min(CELL * P::GROUP);
+                let rows = Rows { weights, stride, rows: (tokens - j).min(block), from: from + at, count };
+                pack_taps::<S, P, 2>(s, rows, 1, count, panel);
+                P::count::<2>(s, panel, start);
+            }
+            for start in start {
+                *start *= -i32::from(P::FLIP);
             }
         }
         for i in 0..tokens {
             let q = &qkv[i * stride + h * head..][..head];
-            for (cell, q) in patch.iter_mut().zip(q.chunks(CELL * P::GROUP)) {
+            for (place, q) in patch.chunks_exact_mut(P::STEP).zip(q.chunks(CELL * P::GROUP)) {
+                let mut cell = Cell([0; CELL]);
                 if P::GROUP == 4 {
                     let cell: &mut [u8; 4 * CELL] = bytemuck::cast_mut(&mut cell.0);
                     for (cell, &q) in cell.iter_mut().zip(q) {
-                        *cell = q as u8 ^ 0x80;
+                        *cell = q as u8 ^ P::FLIP;
                     }
                 } else {
                     let cell: &mut [i16; 2 * CELL] = bytemuck::cast_mut(&mut cell.0);
@@ -82,20 +90,18 @@ fn heads<S: Simd, P: Products>(
                         *cell = q.into();
                     }
                 }
+                P::place(place, &cell, 0, 1);
             }
 
             let a = s.splat_f(p.a);
             let mut max = s.splat_f(f32::MIN);
             for (scores, panel) in scores.chunks_mut(block).zip(panel.chunks_exact((groups + 1) * block)) {
-                let (panel, last) = panel.split_at(groups * block);
-                let mut offset = [0i32; 32];
-                offset[..block].copy_from_slice(last);
+                let (start, panel) = panel.split_at(block);
                 for (round, panel) in panel.chunks(CELL * block).enumerate() {
                     let groups = panel.len() / block;
-                    let patch = &patch[round..];
-                    let taps = Taps { patch, row_cells: 1, kernel: 1, ky0: 0, ky1: 1, groups, panel };
-                    let offset = if round == 0 { offset } else { [0; 32] };
-                    tile::<S, P, 2>(s, 1, taps, &offset, round > 0, &mut sums);
+                    let rows = [&patch[round * P::STEP..]; 3];
+                    let taps = Taps { rows, kernel: 1, ky0: 0, ky1: 1, groups, panel };
+                    tile::<S, P, 2>(s, 1, taps, (round == 0).then_some(start), &mut sums);
                 }
                 for (at, scores) in scores.chunks_mut(S::LANES).enumerate() {
                     let score = s.mul_f(s.to_f(s.load(&sums.0[0][at * S::LANES..])), a);
@@ -154,6 +160,6 @@ fn mix<S: Simd, const N: usize>(s: S, scores: &[f32], values: &[i8], stride: usi
         }
     }
     for v in 0..N {
-        s.narrow_i8(rne_narrow(s, s.mul_f(sums[v], factor)), &mut out[v * S::LANES..]);
+        s.narrow_i8(s.round_narrow(s.mul_f(sums[v], factor)), &mut out[v * S::LANES..]);
     }
 }

@@ -6,12 +6,23 @@
 
 pub(super) mod attention;
 pub(super) mod conv;
+pub(super) mod embed;
+pub(super) mod entry;
 pub(super) mod norm_act;
 pub(super) mod panel;
+mod patch;
 pub(super) mod pool;
 pub(super) mod quantize;
+#[cfg(not(target_arch = "aarch64"))]
+mod splat;
 pub(super) mod tile;
 pub(super) mod upsample;
 pub(super) mod vector;
 
-pub(super) use vector::Simd;
+#[cfg(target_arch = "aarch64")]
+pub(super) use panel::{Products, Rows};
+#[cfg(target_arch = "x86_64")]
+pub(super) use splat::Bytes;
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) use splat::Words;
+pub(super) use vector::{Simd, padded, put};

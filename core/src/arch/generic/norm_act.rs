@@ -44,8 +44,7 @@ fn factors<S: Simd>(
         let (mut sum, mut low, mut high) = (s.splat(0), s.splat(0), s.splat(0));
         for cell in input.chunks_exact(ch) {
             let q = s.widen_i16(&cell[first + at..][..n]);
-            // q * q: the upper word of one factor is zero.
-            let square = s.dot_words(s.splat(0), q, s.and(q, mask));
+            let square = s.squares(q);
             sum = s.add(sum, q);
             low = s.add(low, s.and(square, mask));
             high = s.add(high, s.shift_right::<16>(square));

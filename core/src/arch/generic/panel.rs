@@ -1,66 +1,67 @@
-//! Weights in the order in which a tile of a convolution reads them.
+//! Weights in the order in which a tile of a convolution reads them, and how they meet the inputs.
 
 use super::Simd;
+use super::tile::{Cell, Sums, Taps};
 
-/// How the products of a convolution are made: the input and weights that share a lane of 32 bits.
-pub(crate) trait Products {
-    /// Weights in a lane.
+/// How the products of a convolution are made. The input is in cells of lanes of 32 bits, the weights in a panel
+/// [taps][groups][NV * LANES outputs] of such lanes, where a group is the channels that share a lane of a cell; inside
+/// [`UNIT`](Self::UNIT) channels a panel may have any order.
+pub(crate) trait Products<S: Simd> {
+    /// Channels in a lane of a cell.
     const GROUP: usize;
+    /// Channels that are always multiplied together: the channels of a tap are padded with zeros to a multiple.
+    const PAD: usize = Self::GROUP;
+    /// Channels over which the order of a panel repeats.
+    const UNIT: usize = Self::GROUP;
+    /// Flips bits of each int8 input: 0x80 makes them unsigned, with 128 too much.
+    const FLIP: u8 = 0;
+    /// Most cells of a tile: with the sums of NV vectors of outputs for each, weights and inputs, the registers are full.
+    const TILE: usize;
+    /// Cells that are multiplied together: tiles are multiples of it where the row allows.
+    const STEP: usize = 1;
 
-    /// `GROUP` weights to a lane.
-    fn load<S: Simd>(s: S, from: &[i8]) -> S::I;
-    fn dot<S: Simd>(s: S, sum: S::I, inputs: S::I, weights: S::I) -> S::I;
-    /// Adds a vector of weights to their sums, where inputs carry an offset that is to be taken off afterwards.
-    fn count<S: Simd>(s: S, sum: S::I, weights: S::I) -> S::I;
+    /// Writes a panel of one tap, or of all if they are contiguous: zeros at the tails.
+    fn pack<const NV: usize>(s: S, rows: Rows<'_>, panel: &mut [i32]);
+    /// Adds the sums of all weights of a panel to those of the outputs: [NV * LANES].
+    fn count<const NV: usize>(s: S, panel: &[i32], sums: &mut [i32]);
+    /// Writes `cell`, number `at` of the row's part under a tile of `tile` cells, where the tile will read it.
+    #[inline(always)]
+    fn place(row: &mut [Cell], cell: &Cell, at: usize, _tile: usize) {
+        row[at] = *cell;
+    }
+    /// Sums of M cells: from `start`, which is [3][NV * LANES] by kernel row, or on top of what `sums` holds, if there is
+    /// none.
+    fn tile<const NV: usize, const M: usize>(s: S, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums);
 }
 
-/// Four int8 inputs to a lane, with 128 added to make them unsigned.
-pub(super) struct Bytes;
-
-impl Products for Bytes {
-    const GROUP: usize = 4;
-
-    #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[i8]) -> S::I {
-        s.load_bytes(from)
-    }
-
-    #[inline(always)]
-    fn dot<S: Simd>(s: S, sum: S::I, inputs: S::I, weights: S::I) -> S::I {
-        s.dot_bytes(sum, inputs, weights)
-    }
-
-    #[inline(always)]
-    fn count<S: Simd>(s: S, sum: S::I, weights: S::I) -> S::I {
-        s.dot_bytes(sum, s.splat(0x0101_0101), weights)
-    }
+/// Groups of a tap of `channels` channels, with the padding.
+#[inline(always)]
+pub(super) fn groups<S: Simd, P: Products<S>>(channels: usize) -> usize {
+    channels.next_multiple_of(P::PAD) / P::GROUP
 }
 
-/// Two int16 inputs to a lane.
-pub(super) struct Words;
-
-impl Products for Words {
-    const GROUP: usize = 2;
-
-    #[inline(always)]
-    fn load<S: Simd>(s: S, from: &[i8]) -> S::I {
-        s.load_words(from)
+/// Packs the weights of `taps` taps, each `cin` further in a row.
+#[inline(always)]
+pub(super) fn pack_taps<S: Simd, P: Products<S>, const NV: usize>(
+    s: S,
+    rows: Rows<'_>,
+    taps: usize,
+    cin: usize,
+    panel: &mut [i32],
+) {
+    if rows.count == cin && cin.is_multiple_of(P::UNIT) {
+        // The taps are contiguous.
+        return P::pack::<NV>(s, Rows { count: taps * cin, ..rows }, panel);
     }
-
-    #[inline(always)]
-    fn dot<S: Simd>(s: S, sum: S::I, inputs: S::I, weights: S::I) -> S::I {
-        s.dot_words(sum, inputs, weights)
-    }
-
-    #[inline(always)]
-    fn count<S: Simd>(_: S, sum: S::I, _: S::I) -> S::I {
-        sum
+    let tap = groups::<S, P>(rows.count) * NV * S::LANES;
+    for (tap, panel) in panel.chunks_exact_mut(tap).take(taps).enumerate() {
+        P::pack::<NV>(s, Rows { from: rows.from + tap * cin, ..rows }, panel);
     }
 }
 
 /// `count` weights of each of up to NV * LANES rows, from `from` on.
 #[derive(Clone, Copy)]
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     pub weights: &'a [i8],
     /// Distance between rows.
     pub stride: usize,
@@ -72,20 +73,50 @@ pub(super) struct Rows<'a> {
     pub count: usize,
 }
 
-/// Writes panel [ceil(count / GROUP)][NV * LANES rows] of GROUP weights each, zeros at the tails.
+#[cfg(target_arch = "aarch64")]
+impl<'a> Rows<'a> {
+    /// The weights of row `row`; none where there is no such row.
+    #[inline(always)]
+    pub(in crate::arch) fn row(&self, row: usize) -> &'a [i8] {
+        if row >= self.rows { &[] } else { &self.weights[row * self.stride + self.from..][..self.count] }
+    }
+}
+
+/// Writes panel [ceil(count / GROUP)][NV * LANES rows] of GROUP weights each: `load` gives those of a row, a lane a
+/// group.
 #[inline(always)]
-pub(super) fn pack<S: Simd, P: Products, const NV: usize>(s: S, rows: Rows<'_>, panel: &mut [i32]) {
-    let groups = rows.count.div_ceil(P::GROUP);
+pub(in crate::arch) fn transpose<S: Simd, const GROUP: usize, const NV: usize>(
+    s: S,
+    rows: Rows<'_>,
+    panel: &mut [i32],
+    load: impl Fn(&[i8]) -> S::I,
+) {
+    let groups = rows.count.div_ceil(GROUP);
+    let wide = S::LANES * GROUP;
     for v in 0..NV {
         let first = v * S::LANES;
         let here = rows.rows.saturating_sub(first).min(S::LANES);
-        for group in (0..groups).step_by(S::LANES) {
-            let from = rows.from + group * P::GROUP;
-            let count = (rows.count - group * P::GROUP).min(S::LANES * P::GROUP);
+        let mut all = [&[][..]; 16];
+        for (r, row) in all.iter_mut().enumerate().take(here) {
+            *row = &rows.weights[(first + r) * rows.stride + rows.from..][..rows.count];
+        }
+        let whole = if here == S::LANES { rows.count / wide } else { 0 };
+        for i in 0..whole {
             let mut square = s.square();
-            for (r, vector) in square.as_mut().iter_mut().enumerate().take(here) {
-                let start = (first + r) * rows.stride + from;
-                *vector = P::load(s, &rows.weights[start..start + count]);
+            for (vector, row) in square.as_mut().iter_mut().zip(all) {
+                *vector = load(&row[i * wide..][..wide]);
+            }
+            s.transpose(&mut square);
+            let panel = &mut panel[i * S::LANES * NV * S::LANES..][..S::LANES * NV * S::LANES];
+            for (j, &mut vector) in square.as_mut().iter_mut().enumerate() {
+                s.store(vector, &mut panel[(j * NV + v) * S::LANES..]);
+            }
+        }
+        for group in (whole * S::LANES..groups).step_by(S::LANES) {
+            let count = (rows.count - group * GROUP).min(wide);
+            let mut square = s.square();
+            for (vector, row) in square.as_mut().iter_mut().zip(all).take(here) {
+                *vector = load(&row[group * GROUP..][..count]);
             }
             s.transpose(&mut square);
             let panel = panel[group * NV * S::LANES..].chunks_mut(NV * S::LANES).take(groups - group);
@@ -96,22 +127,28 @@ pub(super) fn pack<S: Simd, P: Products, const NV: usize>(s: S, rows: Rows<'_>, 
     }
 }
 
-/// Adds the sums of all weights of `panel`.
+/// Adds the sums of all weights of `panel`: `add` adds those of a vector.
+#[cfg(not(target_arch = "wasm32"))]
 #[inline(always)]
-pub(super) fn count<S: Simd, P: Products, const NV: usize>(s: S, panel: &[i32], sums: &mut [i32; 32]) {
+pub(in crate::arch) fn count<S: Simd, const NV: usize>(
+    s: S,
+    panel: &[i32],
+    sums: &mut [i32],
+    add: impl Fn(S::I, S::I) -> S::I,
+) {
     let mut acc = [[s.splat(0); NV]; 4];
     // Four sums at a time hide the latency of one.
     let (fours, rest) = panel.split_at(panel.len() / (4 * NV * S::LANES) * (4 * NV * S::LANES));
     for four in fours.chunks_exact(4 * NV * S::LANES) {
         for i in 0..4 {
             for v in 0..NV {
-                acc[i][v] = P::count(s, acc[i][v], s.load(&four[(i * NV + v) * S::LANES..]));
+                acc[i][v] = add(acc[i][v], s.load(&four[(i * NV + v) * S::LANES..]));
             }
         }
     }
     for one in rest.chunks_exact(NV * S::LANES) {
         for v in 0..NV {
-            acc[0][v] = P::count(s, acc[0][v], s.load(&one[v * S::LANES..]));
+            acc[0][v] = add(acc[0][v], s.load(&one[v * S::LANES..]));
         }
     }
     for v in 0..NV {

@@ -4,26 +4,25 @@ use super::Simd;
 use super::panel::Products;
 
 /// Most cells of a tile, of any backend.
-pub(super) const MAX_TILE: usize = 14;
+pub(in crate::arch) const MAX_TILE: usize = 14;
 /// Lanes of 32 bits that a cell of the patch has: its channels, at most this many groups at a time.
-pub(super) const CELL: usize = 16;
+pub(in crate::arch) const CELL: usize = 16;
 
 /// The inputs of a tile. A cell starts on a cache line, and its distance to the next is known to the compiler, so
 /// that one register addresses them all.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Cell(pub [i32; CELL]);
+pub(crate) struct Cell(pub [i32; CELL]);
 
 /// The sums of a tile: [cell][output channel].
 #[repr(C, align(64))]
-pub(super) struct Sums(pub [[i32; 32]; MAX_TILE]);
+pub(crate) struct Sums(pub [[i32; 32]; MAX_TILE]);
 
 /// The taps of a tile and where their inputs are.
 #[derive(Clone, Copy)]
-pub(super) struct Taps<'a> {
-    /// [kernel rows][row_cells].
-    pub patch: &'a [Cell],
-    pub row_cells: usize,
+pub(crate) struct Taps<'a> {
+    /// By kernel row: the cells under the tile.
+    pub rows: [&'a [Cell]; 3],
     /// Side of the kernel.
     pub kernel: usize,
     /// Kernel rows in use: ky0..ky1.
@@ -35,20 +34,20 @@ pub(super) struct Taps<'a> {
     pub panel: &'a [i32],
 }
 
-/// sums = `offset` (per output channel) + the products of `cells` cells, on top of what `sums` holds if `onto`.
+/// [`Products::tile`] of `cells` cells.
 #[inline(always)]
-pub(super) fn tile<S: Simd, P: Products, const NV: usize>(
+pub(super) fn tile<S: Simd, P: Products<S>, const NV: usize>(
     s: S,
     cells: usize,
     taps: Taps<'_>,
-    offset: &[i32; 32],
-    onto: bool,
+    start: Option<&[i32]>,
     sums: &mut Sums,
 ) {
     macro_rules! by_size {
         ($($m:literal)*) => {
             match cells {
-                $($m if $m <= S::TILE => fixed::<S, P, NV, $m>(s, taps, offset, onto, sums),)*
+                // Constant, so that the compiler does not see what a backend has not.
+                $($m if const { $m <= P::TILE } => P::tile::<NV, { if $m <= MAX_TILE { $m } else { 1 } }>(s, taps, start, sums),)*
                 _ => unreachable!("a tile has 1 to TILE cells"),
             }
         };
@@ -56,44 +55,45 @@ pub(super) fn tile<S: Simd, P: Products, const NV: usize>(
     by_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
+/// What a vector of sums starts from: `start` of the kernel rows in use.
+#[inline(always)]
+pub(in crate::arch) fn first<S: Simd>(s: S, taps: &Taps<'_>, start: &[i32], block: usize, lane: usize) -> S::I {
+    let mut sum = s.splat(0);
+    for ky in taps.ky0..taps.ky1 {
+        sum = s.add(sum, s.load(&start[ky * block + lane..]));
+    }
+    sum
+}
+
+/// Sets the sums of a tile to what they start from. In place: an array that is returned stays in memory.
 #[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
 #[inline(always)]
-fn fixed<S: Simd, P: Products, const NV: usize, const M: usize>(
+pub(in crate::arch) fn load_sums<S: Simd, const NV: usize, const M: usize>(
     s: S,
-    taps: Taps<'_>,
-    offset: &[i32; 32],
-    onto: bool,
+    taps: &Taps<'_>,
+    start: Option<&[i32]>,
+    sums: &Sums,
+    acc: &mut [[S::I; NV]; M],
+) {
+    for v in 0..NV {
+        let start = start.map(|start| first(s, taps, start, NV * S::LANES, v * S::LANES));
+        for m in 0..M {
+            acc[m][v] = match start {
+                Some(start) => start,
+                None => s.load(&sums.0[m][v * S::LANES..]),
+            };
+        }
+    }
+}
+
+/// The sums of a tile, to memory.
+#[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
+#[inline(always)]
+pub(in crate::arch) fn store_sums<S: Simd, const NV: usize, const M: usize>(
+    s: S,
+    acc: &[[S::I; NV]; M],
     sums: &mut Sums,
 ) {
-    let mut acc = [[s.splat(0); NV]; M];
-    for m in 0..M {
-        for v in 0..NV {
-            let start = s.load(&offset[v * S::LANES..]);
-            acc[m][v] = if onto { s.add(start, s.load(&sums.0[m][v * S::LANES..])) } else { start };
-        }
-    }
-    let groups = taps.groups.min(CELL);
-    let per_tap = groups * NV * S::LANES;
-    for ky in taps.ky0..taps.ky1 {
-        for kx in 0..taps.kernel {
-            let cells = &taps.patch[ky * taps.row_cells + kx..][..M];
-            let panel = &taps.panel[(ky * taps.kernel + kx) * per_tap..][..per_tap];
-            for (g, weights) in panel.chunks_exact(NV * S::LANES).enumerate() {
-                // Always so; keeps the bounds check of the cells out of their loop.
-                let g = g & (CELL - 1);
-                let mut w = [s.splat(0); NV];
-                for v in 0..NV {
-                    w[v] = s.load(&weights[v * S::LANES..]);
-                }
-                for m in 0..M {
-                    let q = s.splat(cells[m].0[g]);
-                    for v in 0..NV {
-                        acc[m][v] = P::dot(s, acc[m][v], q, w[v]);
-                    }
-                }
-            }
-        }
-    }
     for m in 0..M {
         for v in 0..NV {
             s.store(acc[m][v], &mut sums.0[m][v * S::LANES..]);

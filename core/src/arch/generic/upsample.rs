@@ -1,7 +1,6 @@
 //! Upsampling: a vector of channels of one source cell goes to four destination cells.
 
 use super::Simd;
-use super::vector::rne_narrow;
 use crate::ops::Upsample;
 
 /// See [`ops::upsample_add`](crate::ops::upsample_add).
@@ -19,7 +18,7 @@ pub(in crate::arch) fn upsample_add<S: Simd>(s: S, p: &Upsample, src: &[i16], ds
                 let add = s.mul_f(s.to_f(s.widen_i16(&src[at..][..n])), a);
                 for cell in [&mut left[at..][..n], &mut right[at..][..n]] {
                     let old = s.mul_f(s.to_f(s.widen_i16(cell)), c);
-                    s.narrow_i16(rne_narrow(s, s.add_f(old, add)), cell);
+                    s.narrow_i16(s.round_narrow(s.add_f(old, add)), cell);
                 }
             }
         }

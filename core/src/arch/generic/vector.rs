@@ -1,11 +1,17 @@
 //! The vector trait, and the functions of [`math`](crate::math) on vectors: the same operations in the same order.
 
+use super::panel::Products;
+
 /// Lanes of 32 bits, and the instructions on them that the kernels need.
 ///
 /// A value is a token: whoever holds one may use the instructions. [`load`](Self::load) and [`store`](Self::store) need
 /// a slice of at least a vector. All other loads take the first elements of a slice that may be shorter; missing ones
 /// are 0. All other stores write as many as the slice takes.
 pub(crate) trait Simd: Copy {
+    /// Products of int8 inputs, where `BYTES`.
+    type Bytes: Products<Self>;
+    /// Products of int16 inputs; of int8 ones too, where not `BYTES`.
+    type Words: Products<Self>;
     /// i32 lanes.
     type I: Copy;
     /// f32 lanes.
@@ -15,11 +21,20 @@ pub(crate) trait Simd: Copy {
 
     /// Lanes of a vector.
     const LANES: usize;
-    /// Most cells of a convolution's tile: with two vectors of sums for each, two of weights and one of inputs, the
-    /// registers are full.
+    /// Most cells of a tile of the [`Products`] of this module: with two vectors of sums for each, two of weights and one
+    /// of inputs, the registers are full.
     const TILE: usize;
-    /// Whether [`dot_bytes`](Self::dot_bytes) exists.
+    /// Whether int8 inputs are multiplied as they are.
     const BYTES: bool;
+    /// Whether `Bytes` takes weights of -128 too.
+    const ANY_WEIGHT: bool = true;
+
+    /// Whether int8 inputs of these weights go through `Bytes`.
+    #[inline(always)]
+    fn takes(weights: &[i8]) -> bool {
+        // Not `contains`: this goes through all of them, in vectors.
+        Self::BYTES && (Self::ANY_WEIGHT || weights.iter().fold(0, |least, &w| w.min(least)) > i8::MIN)
+    }
 
     fn splat(self, x: i32) -> Self::I;
     fn load(self, from: &[i32]) -> Self::I;
@@ -33,9 +48,14 @@ pub(crate) trait Simd: Copy {
     fn shift_left<const N: u32>(self, x: Self::I) -> Self::I;
     fn shift_right<const N: u32>(self, x: Self::I) -> Self::I;
     /// Per lane: sum + the products of the four bytes of `u` (unsigned) and of `w` (signed), wrapping, not saturating.
+    #[cfg(target_arch = "x86_64")]
     fn dot_bytes(self, sum: Self::I, u: Self::I, w: Self::I) -> Self::I;
     /// Per lane: sum + the products of the two i16 of `q` and of `w`, wrapping.
+    #[cfg(not(target_arch = "aarch64"))]
     fn dot_words(self, sum: Self::I, q: Self::I, w: Self::I) -> Self::I;
+
+    /// Squares of i32 lanes that hold an i16 each.
+    fn squares(self, q: Self::I) -> Self::I;
 
     /// i8 to i32.
     fn widen_i8(self, from: &[i8]) -> Self::I;
@@ -66,13 +86,50 @@ pub(crate) trait Simd: Copy {
     fn max_f(self, a: Self::F, b: Self::F) -> Self::F;
     /// a < b ? a : b, so b where either is NaN.
     fn min_f(self, a: Self::F, b: Self::F) -> Self::F;
+    /// x > bound ? x : bound, for a bound that is neither NaN nor zero: NaN becomes the bound.
+    #[inline(always)]
+    fn at_least(self, x: Self::F, bound: f32) -> Self::F {
+        self.max_f(x, self.splat_f(bound))
+    }
+    /// x < bound ? x : bound, for a bound that is neither NaN nor zero: NaN becomes the bound.
+    #[inline(always)]
+    fn at_most(self, x: Self::F, bound: f32) -> Self::F {
+        self.min_f(x, self.splat_f(bound))
+    }
     /// The bits with the sign flipped.
     fn negate_f(self, x: Self::F) -> Self::F;
     fn to_f(self, x: Self::I) -> Self::F;
-    /// Nearest integer, halves to even; i32::MIN for what does not fit and NaN.
+    /// Nearest integer, halves to even, of what is within +-2^22.
     fn round(self, x: Self::F) -> Self::I;
+    /// [`math::rne`](crate::math::rne) for a saturating narrowing to at most 16 bits that follows: what is beyond them
+    /// stays beyond, NaN is too low.
+    fn round_narrow(self, x: Self::F) -> Self::I;
     /// The same bits.
     fn as_f(self, x: Self::I) -> Self::F;
+    /// Four rows of `rows` times `x`, each as [`dot8`](crate::ops::embed::dot8).
+    fn dot8_rows(self, x: &[f32], rows: &[i8]) -> [f32; 4];
+}
+
+/// The first N elements, zeros where there are fewer.
+#[inline(always)]
+pub(in crate::arch) fn padded<T: Copy + Default, const N: usize>(from: &[T]) -> [T; N] {
+    match from.first_chunk() {
+        Some(whole) => *whole,
+        None => {
+            let mut out = [T::default(); N];
+            out[..from.len()].copy_from_slice(from);
+            out
+        }
+    }
+}
+
+/// As many elements as `to` has, at most N.
+#[inline(always)]
+pub(in crate::arch) fn put<T: Copy, const N: usize>(x: [T; N], to: &mut [T]) {
+    match to.first_chunk_mut() {
+        Some(whole) => *whole = x,
+        None => to.copy_from_slice(&x[..to.len()]),
+    }
 }
 
 /// Elements that i32 lanes saturate to.
@@ -97,23 +154,14 @@ impl Narrow for i16 {
 /// [`math::rne`](crate::math::rne).
 #[inline(always)]
 pub(in crate::arch) fn rne<S: Simd>(s: S, x: S::F) -> S::I {
-    let x = s.max_f(x, s.splat_f(-2_097_152.0));
-    s.round(s.min_f(x, s.splat_f(2_097_152.0)))
-}
-
-/// [`math::rne`](crate::math::rne) for a saturating narrowing that follows: what is too low, and NaN, becomes i32::MIN.
-#[inline(always)]
-pub(in crate::arch) fn rne_narrow<S: Simd>(s: S, x: S::F) -> S::I {
-    // The bound comes first, so that NaN passes and rounds to i32::MIN.
-    s.round(s.min_f(s.splat_f(2_097_152.0), x))
+    s.round(s.at_most(s.at_least(x, -2_097_152.0), 2_097_152.0))
 }
 
 /// [`math::exp`](crate::math::exp).
 #[expect(clippy::excessive_precision, reason = "as in `math`")]
 #[inline(always)]
 pub(in crate::arch) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.max_f(x, s.splat_f(-87.0));
-    let x = s.min_f(x, s.splat_f(88.0));
+    let x = s.at_most(s.at_least(x, -87.0), 88.0);
     // Bounded already: no clamp as in `rne`.
     let k = s.round(s.mul_f(x, s.splat_f(core::f32::consts::LOG2_E)));
     let kf = s.to_f(k);

@@ -2,8 +2,10 @@
 
 use core::arch::x86_64::*;
 
-use super::entry::backend;
-use crate::arch::generic::Simd;
+use super::detect::{Isa, has};
+use super::embed::dot8_rows;
+use crate::arch::generic::entry::backend;
+use crate::arch::generic::{Bytes, Simd, Words, padded, put};
 
 /// Proof that the CPU has AVX2; and AVX-VNNI, if `VNNI`.
 #[derive(Clone, Copy)]
@@ -32,33 +34,14 @@ unsafe fn first(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(mask.as_ptr().cast()) }
 }
 
-/// The first N elements, zeros where there are fewer.
-#[inline(always)]
-fn padded<T: Copy + Default, const N: usize>(from: &[T]) -> [T; N] {
-    match from.first_chunk() {
-        Some(whole) => *whole,
-        None => {
-            let mut out = [T::default(); N];
-            out[..from.len()].copy_from_slice(from);
-            out
-        }
-    }
-}
-
-/// As many elements as `to` has, at most N.
-#[inline(always)]
-fn put<T: Copy, const N: usize>(x: [T; N], to: &mut [T]) {
-    match to.first_chunk_mut() {
-        Some(whole) => *whole = x,
-        None => to.copy_from_slice(&x[..to.len()]),
-    }
-}
-
 // SAFETY of every block here: the token proves the instructions, and loads and stores are of arrays of a vector's size.
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type I = __m256i;
     type F = __m256;
     type Square = [__m256i; 8];
+
+    type Bytes = Bytes;
+    type Words = Words;
 
     const LANES: usize = 8;
     const TILE: usize = 6;
@@ -142,6 +125,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             // SAFETY: see above.
             unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(q, w)) }
         }
+    }
+
+    #[inline(always)]
+    fn squares(self, q: __m256i) -> __m256i {
+        // The upper word of one factor is zero.
+        self.dot_words(self.splat(0), q, self.and(q, self.splat(0xffff)))
     }
 
     #[inline(always)]
@@ -312,10 +301,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn round_narrow(self, x: __m256) -> __m256i {
+        // The bound comes first, so that NaN passes; the conversion makes i32::MIN of it, and of what is too low.
+        self.round(self.min_f(self.splat_f(2_097_152.0), x))
+    }
+
+    #[inline(always)]
     fn as_f(self, x: __m256i) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_castsi256_ps(x) }
     }
+
+    #[inline(always)]
+    fn dot8_rows(self, x: &[f32], rows: &[i8]) -> [f32; 4] {
+        // SAFETY: see above; the token proves AVX2.
+        unsafe { dot8_rows(x, rows) }
+    }
 }
 
-backend!("avx2", "avx2", Avx2<false>, Isa::Avx2);
+backend!("avx2", "avx2", Avx2<false>, has(Isa::Avx2));

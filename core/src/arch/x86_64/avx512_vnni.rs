@@ -2,8 +2,10 @@
 
 use core::arch::x86_64::*;
 
-use super::entry::backend;
-use crate::arch::generic::Simd;
+use super::detect::{Isa, has};
+use super::embed::dot8_rows;
+use crate::arch::generic::entry::backend;
+use crate::arch::generic::{Bytes, Simd, Words};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
@@ -37,6 +39,9 @@ impl Simd for Avx512Vnni {
     type I = __m512i;
     type F = __m512;
     type Square = [__m512i; 16];
+
+    type Bytes = Bytes;
+    type Words = Words;
 
     const LANES: usize = 16;
     const TILE: usize = 14;
@@ -114,6 +119,12 @@ impl Simd for Avx512Vnni {
     fn dot_words(self, sum: __m512i, q: __m512i, w: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_dpwssd_epi32(sum, q, w) }
+    }
+
+    #[inline(always)]
+    fn squares(self, q: __m512i) -> __m512i {
+        // The upper word of one factor is zero.
+        self.dot_words(self.splat(0), q, self.and(q, self.splat(0xffff)))
     }
 
     #[inline(always)]
@@ -317,10 +328,22 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn round_narrow(self, x: __m512) -> __m512i {
+        // The bound comes first, so that NaN passes; the conversion makes i32::MIN of it, and of what is too low.
+        self.round(self.min_f(self.splat_f(2_097_152.0), x))
+    }
+
+    #[inline(always)]
     fn as_f(self, x: __m512i) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_castsi512_ps(x) }
     }
+
+    #[inline(always)]
+    fn dot8_rows(self, x: &[f32], rows: &[i8]) -> [f32; 4] {
+        // SAFETY: see above; the token proves AVX2.
+        unsafe { dot8_rows(x, rows) }
+    }
 }
 
-backend!("avx512-vnni", "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", Avx512Vnni, Isa::Avx512Vnni);
+backend!("avx512-vnni", "avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", Avx512Vnni, has(Isa::Avx512Vnni));

@@ -5,7 +5,6 @@ mod avx2_vnni;
 mod avx512_vnni;
 mod detect;
 mod embed;
-mod entry;
 
 use super::Backend;
 

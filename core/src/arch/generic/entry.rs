@@ -2,18 +2,17 @@
 
 /// Panels of packed weights, on the stack.
 #[repr(C, align(64))]
-pub(super) struct Panel<const N: usize>(pub [i32; N]);
+pub(in crate::arch) struct Panel<const N: usize>(pub [i32; N]);
 
-/// `backend!(name, target features, token, instruction set)`: the table of a backend, and [`Backend`]s made of it only
-/// where the CPU can run it.
+/// `backend!(name, target features, token, whether the CPU can run it)`: the table of a backend, and [`Backend`]s made
+/// of it only where the CPU can run it.
 ///
 /// [`Backend`]: crate::Backend
 macro_rules! backend {
-    ($name:literal, $features:literal, $token:ty, Isa::$isa:ident) => {
+    ($name:literal, $features:literal, $token:ty, $available:expr) => {
         use crate::arch::generic;
         use crate::arch::generic::conv::{LARGE_PANEL, SMALL_PANEL};
-        use crate::arch::x86_64::detect::{Isa, has};
-        use crate::arch::x86_64::entry::Panel;
+        use crate::arch::generic::entry::Panel;
         use crate::arch::{Backend, Kernels};
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
@@ -47,7 +46,7 @@ macro_rules! backend {
 
         /// The backend, where the CPU can run it. The only way to the table.
         pub(in crate::arch) fn backend() -> Option<Backend> {
-            has(Isa::$isa).then_some(Backend { kernels: &KERNELS })
+            $available.then_some(Backend { kernels: &KERNELS })
         }
 
         fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, _scratch: &mut [u8]) {
@@ -85,7 +84,7 @@ macro_rules! backend {
             (p: &Pool, input: &[i16], out: &mut [i16]));
         backend!(@function $features upsample_add = generic::upsample::upsample_add,
             (p: &Upsample, src: &[i16], dst: &mut [i16]));
-        backend!(@function $features embed = crate::arch::x86_64::embed::embed,
+        backend!(@function $features embed = generic::embed::embed,
             (p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f32]));
     };
 
@@ -102,4 +101,4 @@ macro_rules! backend {
     };
 }
 
-pub(super) use backend;
+pub(in crate::arch) use backend;
