@@ -5,7 +5,7 @@
 
 use crate::arch::Kernels;
 use crate::arena::{typed, views, views_and_scratch};
-use crate::format::{Element, Image, OpRepr, op::NONE};
+use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
@@ -83,7 +83,10 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 Element::I16 => ConvOut::I16(typed(out)),
                 Element::F32 => ConvOut::F32(typed(out)),
             };
-            (kernels.conv)(&conv, input, out, scratch);
+            match image.tensor(weights).ok()?.layout {
+                Layout::Canonical => (kernels.conv)(&conv, input, out, scratch),
+                Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, scratch),
+            }
         }
         OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
             let channels = usize::from(dst.channels);

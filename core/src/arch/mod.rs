@@ -42,6 +42,8 @@ pub struct Kernels {
     /// [`ops::conv`](crate::ops::conv()), with bytes it may use as it likes: aligned to
     /// [`IMAGE_ALIGN`](crate::IMAGE_ALIGN), of any length (an image grants what its exporter planned), or none.
     pub conv: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>, &mut [u8]),
+    /// The same with the weights in [blocks](crate::ops::blocks).
+    pub conv_blocks: fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>, &mut [u8]),
     /// [`ops::norm_act`](crate::ops::norm_act()).
     pub norm_act: fn(&NormAct<'_>, &[i16], NormOut<'_>),
     /// [`ops::avg_pool2`](crate::ops::avg_pool2).

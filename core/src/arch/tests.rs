@@ -3,7 +3,7 @@
 use super::Backend;
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::testing::Numbers;
-use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, blocks};
 
 /// Calls `run` for every backend but scalar.
 fn each(mut run: impl FnMut(Backend)) {
@@ -57,8 +57,8 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
         zp,
     };
     let old = n.i16s(height * width * cout);
-    let run = |backend: Backend, p: &Conv<'_>, input: ConvIn<'_>| {
-        let conv = backend.kernels().conv;
+    type Kernel = fn(&Conv<'_>, ConvIn<'_>, ConvOut<'_>, &mut [u8]);
+    let run = |conv: Kernel, p: &Conv<'_>, input: ConvIn<'_>| {
         let mut i8s = vec![0; old.len()];
         conv(p, input, ConvOut::I8(&mut i8s), &mut []);
         let (mut i16s, mut sums, mut f32s) = (old.clone(), old.clone(), vec![0.0; old.len()]);
@@ -69,15 +69,24 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
         (i8s, i16s, sums, bits(&f32s))
     };
     for (input, p) in [(ConvIn::I8(q8), p), (ConvIn::I16(q16), Conv { zp: 0, a: p.a / 256.0, ..p })] {
-        let want = run(Backend::scalar(), &p, input);
-        each(|backend| {
+        let want = run(Backend::scalar().kernels().conv, &p, input);
+        let compare = |backend: Backend, conv, p: &Conv<'_>, order| {
             assert!(
-                run(backend, &p, input) == want,
-                "{} {what}: {height}x{width} {cin} to {cout}, kernel {kernel}, zero point {}",
+                run(conv, p, input) == want,
+                "{} {what}{order}: {height}x{width} {cin} to {cout}, kernel {kernel}, zero point {}",
                 backend.name(),
                 p.zp
             );
-        });
+        };
+        each(|backend| compare(backend, backend.kernels().conv, &p, ""));
+        if matches!(input, ConvIn::I8(_)) && blocks::fits(cin, cout) {
+            let mut packed = vec![0; weights.len()];
+            blocks::pack(kernel * kernel, cin, weights, &mut packed);
+            let p = Conv { weights: &packed, ..p };
+            for backend in Backend::all() {
+                compare(backend, backend.kernels().conv_blocks, &p, " in blocks");
+            }
+        }
     }
 }
 
@@ -141,6 +150,21 @@ fn conv_of_many_channels() {
         (6, 200, 1),
     ] {
         random_conv(&Layer { height: 2, width: 3, cin, cout, kernel, zp: -100 }, &mut n);
+    }
+}
+
+/// Shapes whose weights can be in blocks: fewer inputs than a part, one part, more.
+#[test]
+fn conv_of_blocks() {
+    let mut n = Numbers(13);
+    for (case, (cin, cout)) in
+        [(4, 32), (12, 64), (32, 32), (36, 96), (64, 64), (68, 32), (128, 64), (300, 32)].into_iter().enumerate()
+    {
+        for kernel in [1, 3] {
+            for (height, width) in [(1, 1), (3, 7), (2, 14), (2, 17)] {
+                random_conv(&Layer { height, width, cin, cout, kernel, zp: ZERO_POINTS[case % 5] }, &mut n);
+            }
+        }
     }
 }
 

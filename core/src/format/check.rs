@@ -5,8 +5,10 @@ use super::buffer::{BufferRepr, Element};
 use super::image::Image;
 use super::limits::{MAX_BUFFERS, MAX_GROUP_VALUES, MAX_MAGNITUDE, MIN_FACTOR};
 use super::op::{NONE, OpRepr};
+use super::tensor::{Layout, TensorRepr};
 use crate::arena::IMAGE_ALIGN;
 use crate::error::{ParseError, Place, Problem};
+use crate::ops::blocks;
 use crate::ops::embed::GUIDANCE_FEATURES;
 
 /// Checks everything that [`Image::parse`] has not.
@@ -96,6 +98,11 @@ fn tensor(image: &Image<'_>, index: u16, element: Element, dims: [u16; 4]) -> Re
     let tensor = image.tensor(index)?;
     let place = Place::Tensor(index.into());
     equal(place, "element type", element as u64, tensor.element as u64)?;
+    equal(place, "layout", Layout::Canonical as u64, tensor.layout as u64)?;
+    shape(place, &tensor, dims)
+}
+
+fn shape(place: Place, tensor: &TensorRepr, dims: [u16; 4]) -> Result<(), ParseError> {
     for (&expected, found) in dims.iter().zip(tensor.dims) {
         equal(place, "dimension", expected.into(), found.into())?;
     }
@@ -113,6 +120,21 @@ fn embedding(image: &Image<'_>) -> Result<(), ParseError> {
     tensor(image, t.film_weights, Element::I8, [f, e, 1, 1])?;
     tensor(image, t.film_scale, Element::F32, [f, 1, 1, 1])?;
     tensor(image, t.film_bias, Element::F32, [f, 1, 1, 1])
+}
+
+/// Weights of a convolution: blocks are for int8 inputs, and whole.
+fn conv_weights(image: &Image<'_>, index: u16, dims: [u16; 4], input: Element) -> Result<(), ParseError> {
+    let weights = image.tensor(index)?;
+    let place = Place::Tensor(index.into());
+    equal(place, "element type", Element::I8 as u64, weights.element as u64)?;
+    shape(place, &weights, dims)?;
+    if weights.layout == Layout::Blocks {
+        let [cout, _, _, cin] = dims.map(usize::from);
+        equal(place, "element type of the inputs of blocks", Element::I8 as u64, input as u64)?;
+        equal(place, "outputs in whole blocks", cout.next_multiple_of(blocks::OUTPUTS) as u64, cout as u64)?;
+        equal(place, "inputs in whole groups", cin.next_multiple_of(blocks::GROUP) as u64, cin as u64)?;
+    }
+    Ok(())
 }
 
 /// A buffer holds f32 in this shape.
@@ -241,10 +263,10 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
             element(DST, &dst, allowed)?;
             same_shape(place, (src.height, src.width, dst.channels), dst.shape())?;
             let (k, cout) = (u16::from(kernel), dst.channels);
-            tensor(image, weights, Element::I8, [cout, k, k, src.channels])?;
+            conv_weights(image, weights, [cout, k, k, src.channels], src.element)?;
             tensor(image, scale, Element::F32, [cout, 1, 1, 1])?;
             tensor(image, bias, Element::F32, [cout, 1, 1, 1])?;
-            accumulators(image, place, weights, usize::from(k * k) * usize::from(src.channels), src.element)?;
+            accumulators(image, place, weights, src.element)?;
         }
         OpRepr::NormAct { group, film, gamma, beta, .. } => {
             element(SRC, &src, &[Element::I16])?;
@@ -302,14 +324,35 @@ fn halves(place: Place, large: &BufferRepr, small: &BufferRepr) -> Result<(), Pa
 
 /// No input can overflow the i32 accumulator, at no point of the sum: with |q| <= Q, every partial sum is at most
 /// Q times the sum of |w|, twice that with a zero point.
-fn accumulators(image: &Image<'_>, place: Place, weights: u16, row: usize, input: Element) -> Result<(), ParseError> {
+fn accumulators(image: &Image<'_>, place: Place, weights: u16, input: Element) -> Result<(), ParseError> {
     let largest: u64 = if input == Element::I8 { 2 * 128 } else { 32768 };
-    for row in image.i8s(weights).chunks_exact(row.max(1)) {
-        let sum: u64 = row.iter().map(|&w| u64::from(w.unsigned_abs())).sum();
-        at_most(place, "largest accumulator", sum * largest, i32::MAX as u64)?;
+    let tensor = image.tensor(weights)?;
+    let [cout, height, width, cin] = tensor.dims.map(usize::from);
+    let (row, values) = (height * width * cin, image.i8s(weights));
+    let size = |w: i8| u64::from(w.unsigned_abs());
+    match tensor.layout {
+        Layout::Canonical => {
+            for row in values.chunks_exact(row.max(1)) {
+                at_most(place, "largest accumulator", row.iter().map(|&w| size(w)).sum::<u64>() * largest, MAX_SUM)?;
+            }
+        }
+        Layout::Blocks => {
+            for block in values.chunks_exact(row.max(1) * blocks::OUTPUTS).take(cout / blocks::OUTPUTS) {
+                let mut sums = [0; blocks::OUTPUTS];
+                for (i, group) in block.chunks_exact(blocks::GROUP).enumerate() {
+                    sums[i % blocks::OUTPUTS] += group.iter().map(|&w| size(w)).sum::<u64>();
+                }
+                for sum in sums {
+                    at_most(place, "largest accumulator", sum * largest, MAX_SUM)?;
+                }
+            }
+        }
     }
     Ok(())
 }
+
+/// Largest accumulator.
+const MAX_SUM: u64 = i32::MAX as u64;
 
 /// Angles fall from at most pi/2 to above 0; every factor is usable.
 fn steps(image: &Image<'_>) -> Result<(), ParseError> {

@@ -14,6 +14,8 @@ pub const TENSOR_LEN: usize = 16;
 pub enum Layout {
     /// Row-major, as the dimensions say.
     Canonical = 0,
+    /// Weights of a convolution in blocks of outputs and groups of inputs: [`ops::blocks`](crate::ops::blocks).
+    Blocks = 1,
 }
 
 /// A tensor.
@@ -39,6 +41,7 @@ impl TensorRepr {
         let fail = |problem| Err(ParseError::new(place, problem));
         let layout = match record[13] {
             0 => Layout::Canonical,
+            1 => Layout::Blocks,
             other => return fail(Problem::Unknown { what: "layout", found: other.into() }),
         };
         let tensor = Self {

@@ -1,5 +1,6 @@
 //! Convolution 3x3 or 1x1, stride 1, same padding: int8 weights, int8 or int16 input, exact i32 accumulator.
 
+use super::blocks;
 use crate::math::{rne_i8, rne_i16};
 
 /// A convolution's shape, weights and step parameters.
@@ -15,7 +16,7 @@ pub struct Conv<'a> {
     pub cout: usize,
     /// Side of the kernel: 1 or 3.
     pub kernel: usize,
-    /// [cout][kernel][kernel][cin], symmetric per output channel.
+    /// [cout][kernel][kernel][cin], or the same in [`blocks`]; symmetric per output channel.
     pub weights: &'a [i8],
     /// [cout]: scale of the weights.
     pub scale: &'a [f32],
@@ -56,31 +57,96 @@ pub enum ConvOut<'a> {
 /// acc = sum over the kernel of (q - zp) * w, exact;
 /// y = acc * (scale * a) + bias * b \[+ old * c\]; out = saturate(rne(y)), or y itself for f32.
 pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
+    convolve(p, &Rows { weights: p.weights, len: p.kernel * p.kernel * p.cin, cin: p.cin }, input, out);
+}
+
+/// The same with the weights in [`blocks`].
+pub fn conv_blocks(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
+    convolve(p, &Blocks { weights: p.weights, taps: p.kernel * p.kernel, cin: p.cin }, input, out);
+}
+
+/// Weights in some order.
+trait Weights {
+    /// Sum of the weights of one tap.
+    fn sum(&self, oc: usize, tap: usize) -> i32;
+    /// Sum of q * w over whole taps from `tap` on, exact in i32 (a parsed model's weights guarantee it).
+    fn dot<T: Copy + Into<i32>>(&self, oc: usize, tap: usize, input: &[T]) -> i32;
+}
+
+/// Row-major.
+struct Rows<'a> {
+    weights: &'a [i8],
+    /// Weights of an output.
+    len: usize,
+    cin: usize,
+}
+
+impl Weights for Rows<'_> {
+    fn sum(&self, oc: usize, tap: usize) -> i32 {
+        self.weights[oc * self.len + tap * self.cin..][..self.cin].iter().map(|&w| i32::from(w)).sum()
+    }
+
+    #[inline]
+    fn dot<T: Copy + Into<i32>>(&self, oc: usize, tap: usize, input: &[T]) -> i32 {
+        dot(input, &self.weights[oc * self.len + tap * self.cin..][..input.len()])
+    }
+}
+
+/// In [`blocks`].
+struct Blocks<'a> {
+    weights: &'a [i8],
+    taps: usize,
+    cin: usize,
+}
+
+impl Blocks<'_> {
+    /// `f` of each group of inputs of a tap, added up.
+    #[inline]
+    fn groups(&self, oc: usize, tap: usize, f: impl Fn(usize, &[i8]) -> i32) -> i32 {
+        let at = |i| blocks::group(self.taps, self.cin, oc, tap, i);
+        (0..self.cin).step_by(blocks::GROUP).map(|i| f(i, &self.weights[at(i)..][..blocks::GROUP])).sum()
+    }
+}
+
+impl Weights for Blocks<'_> {
+    fn sum(&self, oc: usize, tap: usize) -> i32 {
+        self.groups(oc, tap, |_, group| group.iter().map(|&w| i32::from(w)).sum())
+    }
+
+    fn dot<T: Copy + Into<i32>>(&self, oc: usize, tap: usize, input: &[T]) -> i32 {
+        let taps = input.chunks_exact(self.cin).zip(tap..);
+        taps.map(|(input, tap)| self.groups(oc, tap, |i, group| dot(&input[i..i + blocks::GROUP], group))).sum()
+    }
+}
+
+fn convolve(p: &Conv<'_>, weights: &impl Weights, input: ConvIn<'_>, out: ConvOut<'_>) {
     match out {
-        ConvOut::I8(out) => each_output(p, input, |i, y| out[i] = rne_i8(y)),
-        ConvOut::I16(out) => each_output(p, input, |i, y| out[i] = rne_i16(y)),
-        ConvOut::I16Add(out) => each_output(p, input, |i, y| out[i] = rne_i16(y + f32::from(out[i]) * p.c)),
-        ConvOut::F32(out) => each_output(p, input, |i, y| out[i] = y),
+        ConvOut::I8(out) => each_output(p, weights, input, |i, y| out[i] = rne_i8(y)),
+        ConvOut::I16(out) => each_output(p, weights, input, |i, y| out[i] = rne_i16(y)),
+        ConvOut::I16Add(out) => {
+            each_output(p, weights, input, |i, y| out[i] = rne_i16(y + f32::from(out[i]) * p.c));
+        }
+        ConvOut::F32(out) => each_output(p, weights, input, |i, y| out[i] = y),
     }
 }
 
 /// Calls `put(index in [height][width][cout], y)` for every output.
-fn each_output(p: &Conv<'_>, input: ConvIn<'_>, put: impl FnMut(usize, f32)) {
+fn each_output(p: &Conv<'_>, weights: &impl Weights, input: ConvIn<'_>, put: impl FnMut(usize, f32)) {
     match input {
-        ConvIn::I8(input) => accumulate(p, input, put),
-        ConvIn::I16(input) => accumulate(p, input, put),
+        ConvIn::I8(input) => accumulate(p, weights, input, put),
+        ConvIn::I16(input) => accumulate(p, weights, input, put),
     }
 }
 
-fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, input: &[T], mut put: impl FnMut(usize, f32)) {
+fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], mut put: impl FnMut(usize, f32)) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
     // One output channel at a time: its weights stay in the nearest memory while the input passes.
-    for (oc, weights) in p.weights.chunks_exact(k * k * cin).enumerate() {
+    for oc in 0..p.cout {
         // taps[ky][kx]: sum of the weights of that tap, for the zero point.
         let mut taps = [[0i32; 3]; 3];
-        for (tap, weights) in weights.chunks_exact(cin).enumerate() {
-            taps[tap / k][tap % k] = weights.iter().map(|&w| i32::from(w)).sum();
+        for tap in 0..k * k {
+            taps[tap / k][tap % k] = weights.sum(oc, tap);
         }
         let scale = p.scale[oc] * p.a;
         let bias = p.bias[oc] * p.b;
@@ -93,9 +159,9 @@ fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, input: &[T], mut put: impl FnMu
                 let mut acc = 0i32;
                 let mut weight_sum = 0i32;
                 for ky in ky0..ky1 {
-                    // The taps kx0..kx1 of one kernel row are contiguous, in the input as in the weights.
+                    // The taps kx0..kx1 of one kernel row lie together in the input.
                     let from = ((y + ky - pad) * w + x + kx0 - pad) * cin;
-                    acc += dot(&input[from..from + run], &weights[(ky * k + kx0) * cin..][..run]);
+                    acc += weights.dot(oc, ky * k + kx0, &input[from..from + run]);
                     weight_sum += taps[ky][kx0..kx1].iter().sum::<i32>();
                 }
                 acc -= p.zp * weight_sum;
@@ -105,7 +171,7 @@ fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, input: &[T], mut put: impl FnMu
     }
 }
 
-/// sum of q * w, exact in i32 (a parsed model's weights guarantee it).
+/// sum of q * w.
 #[inline]
 fn dot<T: Copy + Into<i32>>(q: &[T], w: &[i8]) -> i32 {
     q.iter().zip(w).map(|(&q, &w)| q.into() * i32::from(w)).sum()

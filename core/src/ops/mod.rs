@@ -9,6 +9,7 @@
 //! [`Model`](crate::Model) has only such.
 
 pub mod attention;
+pub mod blocks;
 pub mod conv;
 pub mod embed;
 pub mod norm_act;
@@ -17,7 +18,7 @@ pub mod quantize;
 pub mod upsample;
 
 pub use attention::{Attention, attention};
-pub use conv::{Conv, ConvIn, ConvOut, conv};
+pub use conv::{Conv, ConvIn, ConvOut, conv, conv_blocks};
 pub use embed::{Embed, embed};
 pub use norm_act::{NormAct, NormOut, norm_act};
 pub use pool::{Pool, avg_pool2};

@@ -15,6 +15,7 @@ use fewstep_core::format::op::{NONE, OP_LEN};
 use fewstep_core::format::step::{PARAMS_LEN, STEP_HEAD_LEN};
 use fewstep_core::format::tensor::TENSOR_LEN;
 use fewstep_core::format::{Element, HeaderRepr, InfoRepr, Layout, OpRepr, Params, SectionRepr, TensorRepr};
+use fewstep_core::ops::blocks;
 use fewstep_core::{IMAGE_ALIGN, Model, Profile};
 
 /// Scratch by default: with it the Armv7E-M kernels run every 3x3 layer of a 28x28 student as an exact Winograd
@@ -28,11 +29,13 @@ pub struct ExportOptions {
     pub scratch_bytes: u32,
     /// Whether the image carries the names of its operations.
     pub names: bool,
+    /// The machine for which weights are laid out: canonical or x86-64 with VNNI.
+    pub profile: Profile,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { scratch_bytes: SCRATCH_BYTES, names: true }
+        Self { scratch_bytes: SCRATCH_BYTES, names: true, profile: Profile::Canonical }
     }
 }
 
@@ -69,7 +72,12 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
     let plan = plan(arch, &graph, options.scratch_bytes);
     ensure!(plan.buffers.len() <= MAX_BUFFERS.into(), "{} buffers are more than {MAX_BUFFERS}", plan.buffers.len());
 
-    let mut tensors = Tensors::default();
+    ensure!(
+        matches!(options.profile, Profile::Canonical | Profile::X86Vnni),
+        "no weights are laid out for {} yet: choose canonical or x86-vnni",
+        options.profile.name()
+    );
+    let mut tensors = Tensors { profile: options.profile, records: Vec::new(), data: Vec::new() };
     let ops = ops(spec, &graph, &plan, &mut tensors)?;
     let embedding = embedding(spec, &mut tensors)?;
     let (e, f) = (arch.embed as u64, arch.film_len() as u64);
@@ -82,7 +90,7 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
         steps: narrow("steps", spec.steps())?,
         embed: narrow("embedding width", arch.embed)?,
         film: f as u16,
-        profile: Profile::Canonical,
+        profile: options.profile,
         normalisation: Normalisation::Symmetric,
         w_min: spec.w_min,
         w_max: spec.w_max,
@@ -165,17 +173,16 @@ fn assemble(sections: Vec<(u32, Vec<u8>)>) -> Result<Vec<u8>> {
 }
 
 /// The tensors section and the data section, as they grow.
-#[derive(Default)]
 struct Tensors {
+    profile: Profile,
     records: Vec<TensorRepr>,
     data: Vec<u8>,
 }
 
 impl Tensors {
-    fn add(&mut self, dims: &[usize], element: Element, bytes: &[u8]) -> Result<u16> {
+    fn add(&mut self, dims: &[usize], element: Element, layout: Layout, bytes: &[u8]) -> Result<u16> {
         ensure!(self.records.len() < MAX_TENSORS.into(), "more than {MAX_TENSORS} tensors");
-        let mut record =
-            TensorRepr { offset: self.data.len() as u32, dims: [1; 4], element, layout: Layout::Canonical };
+        let mut record = TensorRepr { offset: self.data.len() as u32, dims: [1; 4], element, layout };
         for (to, &dim) in record.dims.iter_mut().zip(dims) {
             *to = narrow("tensor dimension", dim)?;
         }
@@ -186,12 +193,23 @@ impl Tensors {
     }
 
     fn i8s(&mut self, dims: &[usize], values: &[i8]) -> Result<u16> {
-        self.add(dims, Element::I8, bytemuck::cast_slice(values))
+        self.add(dims, Element::I8, Layout::Canonical, bytemuck::cast_slice(values))
+    }
+
+    /// Weights of a convolution, row-major [cout, kernel, kernel, cin], in the profile's order.
+    fn conv(&mut self, dims: [usize; 4], input: Element, values: &[i8]) -> Result<u16> {
+        let [cout, height, width, cin] = dims;
+        if self.profile != Profile::X86Vnni || input != Element::I8 || !blocks::fits(cin, cout) {
+            return self.i8s(&dims, values);
+        }
+        let mut packed = vec![0; values.len()];
+        blocks::pack(height * width, cin, values, &mut packed);
+        self.add(&dims, Element::I8, Layout::Blocks, bytemuck::cast_slice(&packed))
     }
 
     fn f32s(&mut self, dims: &[usize], values: &[f32]) -> Result<u16> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.add(dims, Element::F32, &bytes)
+        self.add(dims, Element::F32, Layout::Canonical, &bytes)
     }
 }
 
@@ -210,6 +228,10 @@ fn embedding(spec: &StudentSpec, tensors: &mut Tensors) -> Result<EmbeddingRepr>
 }
 
 fn ops(spec: &StudentSpec, graph: &Graph, plan: &MemoryPlan, tensors: &mut Tensors) -> Result<Vec<OpRepr>> {
+    let element_of = |input: Input| match input {
+        Input::State => Element::F32,
+        Input::Node(input) => graph.nodes[input].element,
+    };
     let mut ops = Vec::new();
     for (i, node) in graph.nodes.iter().enumerate() {
         let (src, dst) = (plan.input(node.input), plan.output[i]);
@@ -222,7 +244,11 @@ fn ops(spec: &StudentSpec, graph: &Graph, plan: &MemoryPlan, tensors: &mut Tenso
                     dst,
                     kernel: kernel as u8,
                     residual: residual.is_some(),
-                    weights: tensors.i8s(&[node.channels, kernel, kernel, cin], &conv.weights)?,
+                    weights: tensors.conv(
+                        [node.channels, kernel, kernel, cin],
+                        element_of(node.input),
+                        &conv.weights,
+                    )?,
                     scale: tensors.f32s(&[node.channels], &conv.scale)?,
                     bias: tensors.f32s(&[node.channels], &conv.bias)?,
                 }

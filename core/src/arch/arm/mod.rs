@@ -81,6 +81,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "arm-dsp",
     quantize: ops::quantize,
     conv: conv::conv,
+    conv_blocks: super::all::conv_blocks,
     norm_act: norm_act::norm_act,
     avg_pool2: ops::avg_pool2,
     upsample_add: ops::upsample_add,

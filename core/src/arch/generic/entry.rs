@@ -25,6 +25,7 @@ macro_rules! backend {
                 unsafe { quantize(a, z, out) }
             },
             conv,
+            conv_blocks: crate::arch::all::conv_blocks,
             norm_act: |p, input, out| {
                 // SAFETY: as above.
                 unsafe { norm_act(p, input, out) }

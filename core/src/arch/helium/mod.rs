@@ -36,6 +36,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "helium",
     quantize: quantize::quantize,
     conv: conv::conv,
+    conv_blocks: super::all::conv_blocks,
     norm_act: norm_act::norm_act,
     avg_pool2: pool::avg_pool2,
     upsample_add: upsample::upsample_add,

@@ -20,6 +20,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "riscv32",
     quantize: ops::quantize,
     conv: conv::conv,
+    conv_blocks: super::all::conv_blocks,
     norm_act: norm_act::norm_act,
     avg_pool2: ops::avg_pool2,
     upsample_add: ops::upsample_add,
