@@ -105,7 +105,7 @@ impl Products<Neon<Smull>> for Smull {
         for ky in taps.ky0..taps.ky1 {
             for kx in 0..taps.kernel {
                 let cells = &taps.rows[ky][kx..][..M];
-                let panel = &taps.panel[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+                let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
                 let blocks = panel.chunks_exact(16 * NV);
                 let rest = blocks.remainder();
                 // SAFETY: see above.

@@ -187,7 +187,7 @@ fn pairs<const NV: usize, const PAIRS: usize>(
     for ky in taps.ky0..taps.ky1 {
         for kx in 0..taps.kernel {
             let cells = &taps.rows[ky][2 * kx..][..2 * PAIRS];
-            let panel = &taps.panel[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+            let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
             let sixteens = panel.chunks_exact(16 * NV);
             let rest = sixteens.remainder();
             for (k, weights) in sixteens.enumerate() {

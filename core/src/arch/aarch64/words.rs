@@ -63,7 +63,7 @@ impl<P: Kind> Products<Neon<P>> for ByLane {
         for ky in taps.ky0..taps.ky1 {
             for kx in 0..taps.kernel {
                 let cells = &taps.rows[ky][kx..][..M];
-                let panel = &taps.panel[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+                let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
                 let fours = panel.chunks_exact(16 * NV);
                 let rest = fours.remainder().chunks_exact(4 * NV);
                 // SAFETY: every target of this module has NEON.

@@ -2,7 +2,7 @@
 
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
-use super::tile::{CELL, Cell, MAX_TILE, Sums, Taps, tile};
+use super::tile::{CELL, Cell, MAX_TILE, Panel, Sums, Taps, tile};
 use super::vector::exp;
 use crate::ops::Attention;
 
@@ -100,6 +100,7 @@ fn heads<S: Simd, P: Products<S>>(
                 for (round, panel) in panel.chunks(CELL * block).enumerate() {
                     let groups = panel.len() / block;
                     let rows = [&patch[round * P::STEP..]; 3];
+                    let panel = Panel { values: panel, stride: block, lane: 0 };
                     let taps = Taps { rows, kernel: 1, ky0: 0, ky1: 1, groups, panel };
                     tile::<S, P, 2>(s, 1, taps, (round == 0).then_some(start), &mut sums);
                 }

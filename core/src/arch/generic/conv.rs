@@ -8,25 +8,46 @@
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
 use super::patch::{AsBytes, Column, HELD, Patch, Source, Wide, Widened};
-use super::tile::{CELL, MAX_TILE, Sums, Taps, tile};
+use super::tile::{CELL, MAX_TILE, Panel, Sums, Taps, tile};
 use super::vector::Narrow;
-use crate::ops::{Conv, ConvIn, ConvOut};
+use crate::ops::{Conv, ConvIn, ConvOut, blocks};
 
 /// Vectors in front of a block's weights, for each of its vectors of outputs: three starts, scale, bias.
 const FRONT: usize = 5;
 /// Panel that most layers need: 3x3 of 64 int8 or 32 int16 channels for 32 outputs.
 pub(in crate::arch) const SMALL_PANEL: usize = (9 * CELL + FRONT) * 32;
+/// Panel where the weights stay in the image: what stands in front of two blocks.
+pub(in crate::arch) const FRONT_PANEL: usize = 2 * FRONT * 32;
 /// Panel for wider layers. Where even this is too small, weights are packed again for each tile.
 pub(in crate::arch) const LARGE_PANEL: usize = 4 * SMALL_PANEL;
 
-/// Whether the small panel takes all weights of a block.
+/// Where the weights are.
+#[derive(Clone, Copy, PartialEq)]
+pub(in crate::arch) enum Order {
+    /// [`Conv::weights`] is row-major.
+    Rows,
+    /// [`Conv::weights`] is in [`blocks`].
+    Blocks,
+}
+
+/// Elements of the panel that the layer is best given.
 #[inline]
-pub(in crate::arch) fn small<S: Simd>(p: &Conv<'_>, input: &ConvIn<'_>) -> bool {
-    let plan = match input {
-        ConvIn::I8(_) if S::takes(p.weights) => Plan::new::<S, S::Bytes>(p, SMALL_PANEL),
-        _ => Plan::new::<S, S::Words>(p, SMALL_PANEL),
-    };
-    plan.resident
+pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn<'_>) -> usize {
+    let fits = |plan: Plan| if plan.resident { SMALL_PANEL } else { LARGE_PANEL };
+    match input {
+        ConvIn::I8(_) if S::takes(p.weights) => match in_place::<S, S::Bytes>(p, order) {
+            Some(_) => FRONT_PANEL,
+            None => fits(Plan::new::<S, S::Bytes>(p, None, SMALL_PANEL)),
+        },
+        _ => fits(Plan::new::<S, S::Words>(p, None, SMALL_PANEL)),
+    }
+}
+
+/// The weights as panels that tiles read where they are, if they are such.
+#[inline(always)]
+fn in_place<'a, S: Simd, P: Products<S>>(p: &Conv<'a>, order: Order) -> Option<&'a [i32]> {
+    // Tests have weights at any address, images at multiples of 16.
+    if order == Order::Blocks && P::BLOCKS { bytemuck::try_cast_slice(p.weights).ok() } else { None }
 }
 
 /// Whether the kernels below take it: everything that a student image can hold.
@@ -38,21 +59,31 @@ pub(in crate::arch) fn fits(p: &Conv<'_>, input: &ConvIn<'_>) -> bool {
     }
 }
 
-/// See [`ops::conv`](crate::ops::conv()). `panel` has [`SMALL_PANEL`] or [`LARGE_PANEL`] elements.
+/// See [`ops::conv`](crate::ops::conv()) and [`ops::conv_blocks`](crate::ops::conv_blocks). `panel` has as many
+/// elements as [`panel`] says.
 #[inline(always)]
-pub(in crate::arch) fn conv<S: Simd>(s: S, p: &Conv<'_>, input: ConvIn<'_>, mut out: ConvOut<'_>, panel: &mut [i32]) {
+pub(in crate::arch) fn conv<S: Simd>(
+    s: S,
+    p: &Conv<'_>,
+    order: Order,
+    input: ConvIn<'_>,
+    mut out: ConvOut<'_>,
+    panel: &mut [i32],
+) {
     // Without neighbours, rows need not be kept apart.
     let p = if p.kernel == 1 { &Conv { height: 1, width: p.height * p.width, ..*p } } else { p };
     match input {
-        ConvIn::I8(input) if S::takes(p.weights) => layer(s, p, AsBytes { zp: p.zp }, input, &mut out, panel),
-        ConvIn::I8(input) => layer(s, p, Widened { zp: p.zp as i16 }, input, &mut out, panel),
-        ConvIn::I16(input) => layer(s, p, Wide, input, &mut out, panel),
+        ConvIn::I8(input) if S::takes(p.weights) => layer(s, p, order, AsBytes { zp: p.zp }, input, &mut out, panel),
+        ConvIn::I8(input) => layer(s, p, order, Widened { zp: p.zp as i16 }, input, &mut out, panel),
+        ConvIn::I16(input) => layer(s, p, order, Wide, input, &mut out, panel),
     }
 }
 
 /// How a panel is divided.
 #[derive(Clone, Copy)]
-struct Plan {
+struct Plan<'a> {
+    /// The weights, where tiles read them in the image: [`blocks`].
+    in_place: Option<&'a [i32]>,
     /// Rounds over the input channels, as many at a time as a cell of the patch holds.
     rounds: usize,
     /// Elements of a round's weights of a block.
@@ -65,16 +96,16 @@ struct Plan {
     blocks: usize,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     #[inline(always)]
-    fn new<S: Simd, P: Products<S>>(p: &Conv<'_>, panel: usize) -> Self {
+    fn new<S: Simd, P: Products<S>>(p: &Conv<'_>, in_place: Option<&'a [i32]>, panel: usize) -> Self {
         let outputs = 2 * S::LANES;
         let rounds = p.cin.div_ceil(CELL * P::GROUP);
         let round = p.kernel * p.kernel * groups::<S, P>(p.cin.min(CELL * P::GROUP)) * outputs;
-        let block = FRONT * outputs + rounds * round;
+        let block = FRONT * outputs + if in_place.is_some() { 0 } else { rounds * round };
         let resident = block <= panel;
         let blocks = if resident && rounds <= HELD { panel / block } else { 1 };
-        Self { rounds, round, block, resident, blocks }
+        Self { in_place, rounds, round, block, resident, blocks }
     }
 
     /// First channel and number of channels of a round.
@@ -90,12 +121,13 @@ impl Plan {
 fn layer<S: Simd, Q: Source<S>>(
     s: S,
     p: &Conv<'_>,
+    order: Order,
     source: Q,
     input: &[Q::Q],
     out: &mut ConvOut<'_>,
     panel: &mut [i32],
 ) {
-    let plan = Plan::new::<S, Q::Products>(p, panel.len());
+    let plan = Plan::new::<S, Q::Products>(p, in_place::<S, Q::Products>(p, order), panel.len());
     let outputs = 2 * S::LANES;
     let pad = p.kernel / 2;
     let mut patch = Patch::new();
@@ -107,6 +139,7 @@ fn layer<S: Simd, Q: Source<S>>(
         let blocks = || {
             (chunk..end).step_by(outputs).map(|first| Block {
                 p,
+                order,
                 plan,
                 source,
                 first,
@@ -149,7 +182,8 @@ fn layer<S: Simd, Q: Source<S>>(
 #[derive(Clone, Copy)]
 struct Block<'a, Q> {
     p: &'a Conv<'a>,
-    plan: Plan,
+    order: Order,
+    plan: Plan<'a>,
     source: Q,
     first: usize,
     count: usize,
@@ -169,11 +203,24 @@ impl<Q> Block<'_, Q> {
         let (starts, factors) = front.split_at_mut(3 * lanes);
         for round in 0..self.plan.rounds {
             let at = if self.plan.resident { round * self.plan.round } else { 0 };
-            self.pack_round::<S, NV>(s, round, &mut weights[at..]);
+            let panel = match self.in_place::<S>(round) {
+                Some(panel) => panel,
+                None => {
+                    self.pack_round::<S, NV>(s, round, &mut weights[at..]);
+                    Panel { values: &weights[at..], stride: lanes, lane: 0 }
+                }
+            };
             let (_, count) = self.plan.channels::<S, Q::Products>(p, round);
-            let tap = groups::<S, Q::Products>(count) * lanes;
-            for (i, weights) in weights[at..].chunks_exact(tap).take(p.kernel * p.kernel).enumerate() {
-                Q::Products::count::<NV>(s, weights, &mut starts[i / p.kernel * lanes..][..lanes]);
+            let tap = groups::<S, Q::Products>(count) * panel.stride;
+            for (i, weights) in panel.values.chunks_exact(tap).take(p.kernel * p.kernel).enumerate() {
+                let starts = &mut starts[i / p.kernel * lanes..][..lanes];
+                if panel.stride == lanes {
+                    Q::Products::count::<NV>(s, weights, starts);
+                } else {
+                    for group in weights.chunks_exact(panel.stride) {
+                        Q::Products::count::<NV>(s, &group[panel.lane..][..lanes], starts);
+                    }
+                }
             }
         }
         for start in starts {
@@ -189,6 +236,21 @@ impl<Q> Block<'_, Q> {
         }
     }
 
+    /// The panel of a round, where it is in the image.
+    #[inline(always)]
+    fn in_place<S: Simd>(&self, round: usize) -> Option<Panel<'_>>
+    where
+        Q: Source<S>,
+    {
+        // Rounds are the parts of blocks, groups their groups: see `Products::BLOCKS`.
+        let words = blocks::OUTPUTS / blocks::GROUP;
+        let taps = self.p.kernel * self.p.kernel;
+        let (from, _) = self.plan.channels::<S, Q::Products>(self.p, round);
+        let at = (self.first / blocks::OUTPUTS * self.p.cin + from) * taps * words;
+        let lane = self.first % blocks::OUTPUTS;
+        self.plan.in_place.map(|weights| Panel { values: &weights[at..], stride: blocks::OUTPUTS, lane })
+    }
+
     /// The weights of a round.
     #[inline(always)]
     fn pack_round<S: Simd, const NV: usize>(&self, s: S, round: usize, panel: &mut [i32])
@@ -198,9 +260,30 @@ impl<Q> Block<'_, Q> {
         let p = self.p;
         let (from, count) = self.plan.channels::<S, Q::Products>(p, round);
         let taps = p.kernel * p.kernel;
+        if self.order == Order::Blocks {
+            return self.pack_blocks::<S, NV>(s, (from, count), panel);
+        }
         let weights = &p.weights[self.first * taps * p.cin..][..self.count * taps * p.cin];
         let rows = Rows { weights, stride: taps * p.cin, rows: self.count, from, count };
         pack_taps::<S, Q::Products, NV>(s, rows, taps, p.cin, panel);
+    }
+
+    /// The weights of inputs `from .. from + count`, from blocks whose order is not this backend's.
+    #[inline(always)]
+    fn pack_blocks<S: Simd, const NV: usize>(&self, s: S, (from, count): (usize, usize), panel: &mut [i32])
+    where
+        Q: Source<S>,
+    {
+        let (p, taps) = (self.p, self.p.kernel * self.p.kernel);
+        let mut rows = [0; 32 * CELL * 4];
+        let groups = groups::<S, Q::Products>(count) * NV * S::LANES;
+        for (tap, panel) in panel.chunks_exact_mut(groups).take(taps).enumerate() {
+            for (oc, row) in (self.first..).zip(rows.chunks_exact_mut(count)).take(self.count) {
+                blocks::unpack(taps, p.cin, p.weights, (oc, tap, from), row);
+            }
+            let rows = Rows { weights: &rows, stride: count, rows: self.count, from: 0, count };
+            pack_taps::<S, Q::Products, NV>(s, rows, 1, count, panel);
+        }
     }
 
     /// The outputs of the column's cells in row `y`.
@@ -224,9 +307,11 @@ impl<Q> Block<'_, Q> {
         let (ky0, ky1) = (pad.saturating_sub(y), p.kernel.min(p.height + pad - y));
         for i in 0..plan.rounds {
             let (from, count) = plan.channels::<S, Q::Products>(p, i);
-            if !plan.resident {
+            if !plan.resident && plan.in_place.is_none() {
                 self.pack_round::<S, NV>(s, i, weights);
             }
+            let at = if plan.resident { i * plan.round } else { 0 };
+            let packed = || Panel { values: &weights[at..], stride: NV * S::LANES, lane: 0 };
             let mut place = i;
             if plan.rounds > HELD {
                 place = 0;
@@ -241,7 +326,7 @@ impl<Q> Block<'_, Q> {
                 ky0,
                 ky1,
                 groups: groups::<S, Q::Products>(count),
-                panel: if plan.resident { &weights[i * plan.round..] } else { weights },
+                panel: self.in_place::<S>(i).unwrap_or_else(packed),
             };
             tile::<S, Q::Products, NV>(s, column.cells, taps, (i == 0).then_some(&*front), sums);
         }

@@ -11,7 +11,7 @@ pub(in crate::arch) struct Panel<const N: usize>(pub [i32; N]);
 macro_rules! backend {
     ($name:literal, $features:literal, $token:ty, $available:expr) => {
         use crate::arch::generic;
-        use crate::arch::generic::conv::{LARGE_PANEL, SMALL_PANEL};
+        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
         use crate::arch::{Backend, Kernels};
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
@@ -25,7 +25,7 @@ macro_rules! backend {
                 unsafe { quantize(a, z, out) }
             },
             conv,
-            conv_blocks: crate::arch::all::conv_blocks,
+            conv_blocks,
             norm_act: |p, input, out| {
                 // SAFETY: as above.
                 unsafe { norm_act(p, input, out) }
@@ -51,14 +51,30 @@ macro_rules! backend {
         }
 
         fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, _scratch: &mut [u8]) {
-            if !generic::conv::fits(p, &input) {
-                ops::conv(p, input, out);
-            } else if generic::conv::small::<Token>(p, &input) {
-                // SAFETY: the table is handed out only where the CPU has the features.
-                unsafe { conv_in(p, input, out, &mut Panel([0; SMALL_PANEL]).0) }
+            if generic::conv::fits(p, &input) {
+                conv_of(p, Order::Rows, input, out);
             } else {
-                // SAFETY: as above.
-                unsafe { conv_in(p, input, out, &mut Panel([0; LARGE_PANEL]).0) }
+                ops::conv(p, input, out);
+            }
+        }
+
+        fn conv_blocks(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, _scratch: &mut [u8]) {
+            if generic::conv::fits(p, &input) {
+                conv_of(p, Order::Blocks, input, out);
+            } else {
+                ops::conv_blocks(p, input, out);
+            }
+        }
+
+        fn conv_of(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
+            // SAFETY of all three: the table is handed out only where the CPU has the features.
+            match generic::conv::panel::<Token>(p, order, &input) {
+                // SAFETY: see above.
+                FRONT_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; FRONT_PANEL]).0) },
+                // SAFETY: see above.
+                SMALL_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; SMALL_PANEL]).0) },
+                // SAFETY: see above.
+                _ => unsafe { conv_in(p, order, input, out, &mut Panel([0; LARGE_PANEL]).0) },
             }
         }
 
@@ -75,7 +91,7 @@ macro_rules! backend {
         }
 
         backend!(@function $features conv_in = generic::conv::conv,
-            (p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
+            (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
         backend!(@function $features attention_in = generic::attention::attention,
             (p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8], panel: &mut [i32]));
         backend!(@function $features norm_act = generic::norm_act::norm_act,

@@ -11,6 +11,8 @@ pub(crate) trait Products<S: Simd> {
     const GROUP: usize;
     /// Channels that are always multiplied together: the channels of a tap are padded with zeros to a multiple.
     const PAD: usize = Self::GROUP;
+    /// Whether panels are [`blocks`](crate::ops::blocks), so that tiles can read those where they are.
+    const BLOCKS: bool = false;
     /// Channels over which the order of a panel repeats.
     const UNIT: usize = Self::GROUP;
     /// Flips bits of each int8 input: 0x80 makes them unsigned, with 128 too much.

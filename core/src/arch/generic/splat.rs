@@ -4,7 +4,7 @@ use super::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::panel::count;
 use super::panel::{Products, Rows, transpose};
-use super::tile::{CELL, Sums, Taps, load_sums, store_sums};
+use super::tile::{CELL, Panel, Sums, Taps, load_sums, store_sums};
 
 /// Four int8 inputs to a lane, with 128 added to make them unsigned.
 #[cfg(target_arch = "x86_64")]
@@ -14,6 +14,7 @@ pub(in crate::arch) struct Bytes;
 impl<S: Simd> Products<S> for Bytes {
     const GROUP: usize = 4;
     const FLIP: u8 = 0x80;
+    const BLOCKS: bool = true;
     const TILE: usize = S::TILE;
 
     #[inline(always)]
@@ -66,12 +67,14 @@ pub(super) fn splat_tile<S: Simd, const NV: usize, const M: usize>(
     let mut acc = [[s.splat(0); NV]; M];
     load_sums(s, &taps, start, sums, &mut acc);
     let groups = taps.groups.min(CELL);
-    let per_tap = groups * NV * S::LANES;
+    let Panel { values, stride, lane } = taps.panel;
+    let per_tap = groups * stride;
     for ky in taps.ky0..taps.ky1 {
         for kx in 0..taps.kernel {
             let cells = &taps.rows[ky][kx..][..M];
-            let panel = &taps.panel[(ky * taps.kernel + kx) * per_tap..][..per_tap];
-            for (g, weights) in panel.chunks_exact(NV * S::LANES).enumerate() {
+            let panel = &values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+            for (g, weights) in panel.chunks_exact(stride).enumerate() {
+                let weights = &weights[lane..][..NV * S::LANES];
                 // Always so; keeps the bounds check of the cells out of their loop.
                 let g = g & (CELL - 1);
                 let mut w = [s.splat(0); NV];

@@ -30,8 +30,16 @@ pub(crate) struct Taps<'a> {
     pub ky1: usize,
     /// Groups of a cell, at most [`CELL`].
     pub groups: usize,
-    /// [kernel][kernel][groups][NV * LANES].
-    pub panel: &'a [i32],
+    pub panel: Panel<'a>,
+}
+
+/// Weights as a tile reads them: [kernel][kernel][groups][NV * LANES], each group's from `lane` on and `stride` behind
+/// the last one's.
+#[derive(Clone, Copy)]
+pub(crate) struct Panel<'a> {
+    pub values: &'a [i32],
+    pub stride: usize,
+    pub lane: usize,
 }
 
 /// [`Products::tile`] of `cells` cells.
