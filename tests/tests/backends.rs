@@ -1,9 +1,9 @@
-//! Whole pictures are the same bytes with every backend that this CPU runs.
+//! Whole pictures are the same bytes with every backend that this CPU runs, and from images of every profile.
 
 use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::Arch;
-use fewstep_core::{Backend, Model, Request, Sampler, Session};
+use fewstep_core::{Backend, Model, Profile, Request, Sampler, Session};
 
 #[test]
 fn pictures_are_equal_to_scalar() {
@@ -15,7 +15,7 @@ fn pictures_are_equal_to_scalar() {
         channels: 3,
         classes: 3,
         patch: 2,
-        widths: vec![8, 24, 40],
+        widths: vec![8, 32, 96],
         encoder: vec![1, 1],
         middle: 2,
         decoder: vec![1, 1],
@@ -34,22 +34,33 @@ fn pictures_are_equal_to_scalar() {
         ..three.clone()
     };
     for (arch, pictures) in [(shipped, 3), (three, 10), (flat, 10)] {
-        let exported = write_image(&random_student(&arch, 4, 7), &ExportOptions::default()).unwrap();
-        let bytes = AlignedBytes::from(exported.bytes.as_slice());
-        let model = Model::parse(&bytes).unwrap();
-        let mut arena = AlignedBytes::from(vec![0u8; model.arena_bytes()].as_slice());
-        let mut draw = |backend: Backend, seed: u64, sampler: Sampler| {
+        let spec = random_student(&arch, 4, 7);
+        let images = [Profile::Canonical, Profile::X86Vnni].map(|profile| {
+            let options = ExportOptions { profile, ..ExportOptions::default() };
+            AlignedBytes::from(write_image(&spec, &options).unwrap().bytes.as_slice())
+        });
+        let models = images.each_ref().map(|bytes| Model::parse(bytes).unwrap());
+        let mut arena = AlignedBytes::from(vec![0u8; models[0].arena_bytes()].as_slice());
+        let mut draw = |model: &Model<'_>, backend: Backend, seed: u64, sampler: Sampler| {
             let mut out = vec![0; model.output_bytes()];
-            let mut session = Session::with_backend(&model, &mut arena, backend).unwrap();
+            let mut session = Session::with_backend(model, &mut arena, backend).unwrap();
             let request = Request { seed, class: (seed % 3) as u16, w: 1.5, sampler, ..Request::default() };
             session.sample(&request, &mut out).unwrap();
             out
         };
         for seed in 0..pictures {
             for sampler in [Sampler::Deterministic, Sampler::Stochastic] {
-                let want = draw(Backend::scalar(), seed, sampler);
-                for backend in Backend::all() {
-                    assert_eq!(draw(backend, seed, sampler), want, "{} {arch:?} seed {seed}", backend.name());
+                let want = draw(&models[0], Backend::scalar(), seed, sampler);
+                for model in &models {
+                    for backend in Backend::all() {
+                        let profile = model.info().profile;
+                        assert_eq!(
+                            draw(model, backend, seed, sampler),
+                            want,
+                            "{} {profile:?} {arch:?} seed {seed}",
+                            backend.name()
+                        );
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use fewstep::nn::Arch;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::format::header::{HEADER_LEN, SECTION_LEN, kind};
 use fewstep_core::sampler::noise::philox4x32;
-use fewstep_core::{Model, ParseError, Place, Problem, Request, Sampler, Session};
+use fewstep_core::{Model, ParseError, Place, Problem, Profile, Request, Sampler, Session};
 use std::ops::Range;
 
 /// Every kind of operation, in few bytes.
@@ -286,6 +286,56 @@ fn errors_say_what_and_where() {
     assert_eq!((e.place, e.problem), (Place::StepOp { step: 0, op: 0 }, Problem::BadNumber { what: "a", found: 0.0 }));
     let text = e.to_string();
     assert!(text.contains("op 0") && text.contains("step 0"), "{text}");
+}
+
+/// One block of a residual network on 32 channels, weights laid out for x86-vnni.
+fn image_of_blocks() -> AlignedBytes {
+    let arch = Arch {
+        height: 4,
+        width: 4,
+        channels: 1,
+        classes: 1,
+        patch: 2,
+        widths: vec![32],
+        encoder: Vec::new(),
+        middle: 1,
+        decoder: Vec::new(),
+        attention_heads: 0,
+        embed: 8,
+    };
+    let options = ExportOptions { profile: Profile::X86Vnni, ..ExportOptions::default() };
+    AlignedBytes::from(write_image(&random_student(&arch, 1, 1), &options).unwrap().bytes.as_slice())
+}
+
+/// Only weights of convolutions of int8, in whole blocks, may be in blocks; an unknown order is none.
+#[test]
+fn orders_of_weights_are_checked() {
+    let original = image_of_blocks();
+    let table = sections(&original);
+    let tensors = section(&original, kind::TENSORS);
+    let count = Model::parse(&original).unwrap().image().info().counts.tensors;
+    let (mut blocks, mut others) = (0, 0);
+    for i in 0..usize::from(count) {
+        let at = tensors.start + 16 * i + 13;
+        let with = |order: u8| {
+            let mut bytes = original.clone();
+            bytes[at] = order;
+            fix(&mut bytes, &table, table.len());
+            exercise(&bytes)
+        };
+        let e = with(2).unwrap_err();
+        assert_eq!((e.place, e.problem), (Place::Tensor(i), Problem::Unknown { what: "layout", found: 2 }));
+        if original[at] == 1 {
+            // The numbers mean something else then, which is a model all the same, or one that could overflow.
+            let _ = with(0);
+            blocks += 1;
+        } else {
+            let e = with(1).unwrap_err();
+            assert!(e.place == Place::Tensor(i) && matches!(e.problem, Problem::Mismatch { .. }), "{e}");
+            others += 1;
+        }
+    }
+    assert!(blocks == 2 && others > 10, "{blocks} in blocks, {others} others");
 }
 
 /// Weights that could overflow the accumulator are refused: 511 of them at -128 fit a 16-bit input, 512 do not.
