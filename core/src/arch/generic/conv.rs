@@ -16,8 +16,8 @@ use crate::ops::{Conv, ConvIn, ConvOut, blocks};
 const FRONT: usize = 5;
 /// Panel that most layers need: 3x3 of 64 int8 or 32 int16 channels for 32 outputs.
 pub(in crate::arch) const SMALL_PANEL: usize = (9 * CELL + FRONT) * 32;
-/// Panel where the weights stay in the image: what stands in front of two blocks.
-pub(in crate::arch) const FRONT_PANEL: usize = 2 * FRONT * 32;
+/// Panel where the weights stay in the image: what stands in front of eight blocks.
+pub(in crate::arch) const FRONT_PANEL: usize = 8 * FRONT * 32;
 /// Panel for wider layers. Where even this is too small, weights are packed again for each tile.
 pub(in crate::arch) const LARGE_PANEL: usize = 4 * SMALL_PANEL;
 
