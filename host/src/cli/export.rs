@@ -9,6 +9,7 @@ use crate::quant::quantize;
 use crate::sampling::Source;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
+use fewstep_core::Profile;
 use fewstep_core::format::Image;
 use serde_json::json;
 use std::path::PathBuf;
@@ -33,19 +34,44 @@ pub struct Args {
     /// With --onnx: the one step (from 0) that the file is for; without, the step is an input
     #[arg(long, requires = "onnx")]
     step: Option<usize>,
+    /// The machine for which weights are laid out; all others run the image too, to the same bytes, some slower
+    #[arg(long, value_enum, default_value_t = Target::Canonical, conflicts_with = "onnx")]
+    profile: Target,
     /// Report as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Quantizes and exports; prints the progress of calibration.
+/// Orders of weights that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Target {
+    /// Every machine
+    Canonical,
+    /// x86-64 with AVX-512 VNNI or AVX-VNNI
+    X86Vnni,
+}
+
+impl Target {
+    fn profile(self) -> Profile {
+        match self {
+            Target::Canonical => Profile::Canonical,
+            Target::X86Vnni => Profile::X86Vnni,
+        }
+    }
+}
+
+/// Quantizes and exports for every machine; prints the progress of calibration.
 pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
+    export_for(checkpoint, steps, Target::Canonical)
+}
+
+fn export_for(checkpoint: &Checkpoint, steps: usize, target: Target) -> Result<Exported> {
     let mut progress: Option<Progress> = None;
     let spec = quantize(checkpoint, steps, |done, total| {
         progress.get_or_insert_with(|| Progress::new("calibrate", total as u64, "evaluations")).set(done as u64, "");
     })?;
     drop(progress);
-    write_image(&spec, &ExportOptions::default())
+    write_image(&spec, &ExportOptions { profile: target.profile(), ..ExportOptions::default() })
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -65,7 +91,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn write_student(args: &Args, steps: usize) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
-    let exported = export(&checkpoint, steps).with_context(|| format!("{}", args.file.display()))?;
+    let exported = export_for(&checkpoint, steps, args.profile).with_context(|| format!("{}", args.file.display()))?;
     files::write_atomic(&args.out, |w| Ok(w.write_all(&exported.bytes)?))?;
     let (bytes, arena) = (exported.bytes.len(), exported.plan.arena_bytes);
     if args.json {

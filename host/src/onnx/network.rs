@@ -8,7 +8,8 @@ use crate::quant::time_row;
 use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::format::limits::MAX_STEPS;
 use fewstep_core::format::op::NONE;
-use fewstep_core::format::{Element, Image, OpRepr};
+use fewstep_core::format::{Element, Image, Layout, OpRepr};
+use fewstep_core::ops::blocks;
 use std::collections::BTreeMap;
 
 /// Weights [out][...]: float, or int8 with a scale for every output.
@@ -267,8 +268,17 @@ impl Network {
     }
 }
 
-fn int8(image: &Image, values: u16, scale: u16) -> Weights {
-    Weights::Int8 { values: image.i8s(values).to_vec(), scale: image.f32s(scale).to_vec() }
+/// Weights row-major, whatever their order in the image.
+fn int8(image: &Image, index: u16, scale: u16) -> Weights {
+    let mut values = image.i8s(index).to_vec();
+    if let Some(tensor) = image.tensor(index).ok().filter(|t| t.layout == Layout::Blocks) {
+        let [_, height, width, cin] = tensor.dims.map(usize::from);
+        let taps = height * width;
+        for (i, row) in values.chunks_exact_mut(cin).enumerate() {
+            blocks::unpack(taps, cin, image.i8s(index), (i / taps, i % taps, 0), row);
+        }
+    }
+    Weights::Int8 { values, scale: image.f32s(scale).to_vec() }
 }
 
 fn values(params: &Params, name: &str) -> Result<Vec<f32>> {
