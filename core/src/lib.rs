@@ -21,6 +21,7 @@
 //! - [`ops`]: one operation a file, the readable scalar functions that define the arithmetic;
 //! - [`arch`]: the function table ([`Backend`]) through which a session calls the operations;
 //! - [`sampler`]: noise, angles and picture conversion;
+//! - `slots` (feature): two places in flash for images, updated safely while the power may fail;
 //! - [`math`]: exp, ln, sine, cosine and square root, the same bits everywhere.
 
 #![cfg_attr(not(any(test, all(feature = "std", target_arch = "aarch64"))), no_std)]
@@ -43,6 +44,8 @@ mod model;
 pub mod ops;
 pub mod sampler;
 mod session;
+#[cfg(feature = "slots")]
+pub mod slots;
 
 pub use arch::{Backend, backend};
 pub use arena::{Aligned, Arena, IMAGE_ALIGN};

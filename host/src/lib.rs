@@ -9,6 +9,7 @@ pub mod evaluate;
 pub mod export;
 pub mod features;
 pub mod files;
+pub mod flash;
 pub mod nn;
 pub mod noise;
 pub mod onnx;

@@ -1,5 +1,8 @@
 //! What several tests need: small networks and data sets, temporary folders, and the `fewstep` program.
 
+pub mod flash;
+pub mod fuzz;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,8 @@ mod demo;
 mod distill;
 mod evaluate;
 mod export;
+mod fit;
+mod flash;
 mod inspect;
 mod sample;
 mod simulate;
@@ -38,6 +40,8 @@ enum Verb {
     Evaluate(evaluate::Args),
     Simulate(simulate::Args),
     Bench(bench::Args),
+    Fit(fit::Args),
+    Flash(flash::Args),
     Demo(demo::Args),
 }
 
@@ -81,6 +85,8 @@ pub fn main() -> i32 {
         Verb::Evaluate(a) => evaluate::run(a),
         Verb::Simulate(a) => simulate::run(a),
         Verb::Bench(a) => bench::run(a),
+        Verb::Fit(a) => fit::run(a),
+        Verb::Flash(a) => flash::run(a),
         Verb::Demo(a) => demo::run(a),
     };
     match result {

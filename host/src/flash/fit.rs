@@ -1,0 +1,228 @@
+//! Whether an image fits a target, what it costs there, and what would make it fit.
+
+use super::Target;
+use anyhow::{Context, Result};
+use fewstep_core::format::buffer::Element;
+use fewstep_core::format::crc::crc32c;
+use fewstep_core::slots::HEAD_BYTES;
+use fewstep_core::{Model, format::OpRepr};
+use serde::{Deserialize, Serialize};
+
+/// Instructions of one step as a simulator counted them, for one image on one CPU.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Count {
+    /// As in [`Target::cpu`].
+    pub cpu: String,
+    /// CRC-32C of the image file.
+    pub image: u32,
+    pub instructions_per_step: u64,
+}
+
+/// Reads counts: TOML with tables `[[count]]`.
+///
+/// # Errors
+/// The text is not such a file.
+pub fn parse_counts(text: &str) -> Result<Vec<Count>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        #[serde(default)]
+        count: Vec<Count>,
+    }
+    Ok(toml::from_str::<File>(text).map_err(|e| anyhow::anyhow!("{}", e.to_string().trim_end()))?.count)
+}
+
+/// Multiply-accumulates of one step by the kernels that do them.
+#[derive(Clone, Copy, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct Macs {
+    pub conv3x3: u64,
+    pub conv1x1: u64,
+    pub attention: u64,
+    pub embedding: u64,
+}
+
+impl Macs {
+    pub fn of(model: &Model) -> Self {
+        let mut macs = Self { embedding: model.image().embed_macs(), ..Self::default() };
+        for i in 0..model.op_count() {
+            let n = model.op_macs(i);
+            match model.op(i) {
+                Some(OpRepr::Conv { kernel: 3, .. }) => macs.conv3x3 += n,
+                Some(OpRepr::Conv { .. }) => macs.conv1x1 += n,
+                Some(OpRepr::Attention { .. }) => macs.attention += n,
+                _ => {}
+            }
+        }
+        macs
+    }
+
+    pub fn total(&self) -> u64 {
+        self.conv3x3 + self.conv1x1 + self.attention + self.embedding
+    }
+}
+
+/// Thousandths of an instruction per multiply-accumulate, everything between the convolutions included.
+///
+/// Measured for whole steps and 3x3 layers of a 38.0 M MAC student (firmware-sim/README.md, "Size and speed"): with DSP
+/// kernels 0.945 with scratch and 3.34 without, scalar 5.55. RISC-V has the scalar kernels and no FPU, which doubles
+/// what is not multiply-accumulate; Helium is taken as DSP, which it is faster than.
+struct Rates {
+    conv3x3: u64,
+    other: u64,
+}
+
+fn rates(cpu: &str, scratch: bool) -> Rates {
+    match (cpu.starts_with("cortex-m") && cpu != "cortex-m0" && cpu != "cortex-m0+" && cpu != "cortex-m3", scratch) {
+        (true, true) => Rates { conv3x3: 900, other: 2000 },
+        (true, false) => Rates { conv3x3: 3340, other: 3340 },
+        (false, _) if cpu.starts_with("rv32") => Rates { conv3x3: 7000, other: 8000 },
+        (false, _) => Rates { conv3x3: 5550, other: 5550 },
+    }
+}
+
+/// What was found for one target.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fit {
+    pub target: String,
+    pub description: String,
+    pub cpu: String,
+    pub fits: bool,
+    pub flash: Use,
+    pub ram: Use,
+    pub macs_per_step: Macs,
+    pub steps: u16,
+    pub instructions_per_picture: u64,
+    /// Counted by the simulator, or estimated from multiply-accumulates.
+    pub counted: bool,
+    /// At one instruction a cycle: an estimate.
+    pub estimated_seconds: f64,
+    /// Whether an update can be received while the image is kept.
+    pub safe_updates: bool,
+    /// What would make it fit; empty where it does.
+    pub remedies: Vec<String>,
+}
+
+/// Bytes of one kind of memory.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Use {
+    /// Of the image: file and head, or arena.
+    pub image: u64,
+    /// What is left for it.
+    pub room: u64,
+    /// Firmware: code, or statics and stack.
+    pub firmware: u64,
+    pub all: u64,
+}
+
+impl Use {
+    fn over(&self) -> u64 {
+        self.image.saturating_sub(self.room)
+    }
+}
+
+/// Compares an image with a target.
+///
+/// # Errors
+/// The image is none.
+pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
+    let model = Model::parse(bytes).context("the image cannot be read")?;
+    let info = model.info();
+    let head = if target.slots.head { HEAD_BYTES as u64 } else { 0 };
+    let flash = Use {
+        image: u64::from(info.file_bytes) + head,
+        room: target.slots.bytes.into(),
+        firmware: target.flash.firmware.into(),
+        all: target.flash.size.into(),
+    };
+    let ram = Use {
+        image: info.arena_bytes.into(),
+        room: target.arena_bytes().into(),
+        firmware: u64::from(target.ram.stack) + u64::from(target.ram.firmware),
+        all: target.ram.size.into(),
+    };
+    let macs = Macs::of(&model);
+    let crc = crc32c(bytes.get(..info.file_bytes as usize).unwrap_or(bytes));
+    let count = counts.iter().find(|c| c.cpu == target.cpu && c.image == crc);
+    let per_step = match count {
+        Some(count) => count.instructions_per_step,
+        None => {
+            let rates = rates(&target.cpu, info.scratch_bytes > 0);
+            (macs.conv3x3 * rates.conv3x3 + (macs.total() - macs.conv3x3) * rates.other) / 1000
+        }
+    };
+    let instructions = per_step.saturating_mul(info.steps.into());
+    let mut remedies = Vec::new();
+    if flash.over() > 0 {
+        remedies.extend(for_flash(&model, &flash));
+        if target.slots.b.is_some() && flash.image <= u64::from(target.slots.bytes) * 2 {
+            remedies.push("one slot instead of two, without safe updates: a target file without slots.b".into());
+        }
+    }
+    if ram.over() > 0 {
+        remedies.extend(for_ram(&info, &ram));
+    }
+    Ok(Fit {
+        target: target.name.clone(),
+        description: target.description.clone(),
+        cpu: target.cpu.clone(),
+        fits: flash.over() == 0 && ram.over() == 0,
+        flash,
+        ram,
+        macs_per_step: macs,
+        steps: info.steps,
+        instructions_per_picture: instructions,
+        counted: count.is_some(),
+        estimated_seconds: instructions as f64 / target.clock_hz as f64,
+        safe_updates: target.slots.head && target.slots.b.is_some(),
+        remedies,
+    })
+}
+
+fn for_flash(model: &Model, flash: &Use) -> Vec<String> {
+    let image = model.image();
+    let weights: u64 = (0..image.info().counts.tensors)
+        .filter_map(|i| image.tensor(i).ok())
+        .filter(|tensor| tensor.element == Element::I8)
+        .map(|tensor| tensor.bytes())
+        .sum();
+    let mut remedies = Vec::new();
+    let int4 = flash.image - weights / 2;
+    if int4 <= flash.room {
+        remedies.push(format!("int4 weights: {int4} bytes instead of {}", flash.image));
+    }
+    // Weights grow with the square of the channels, the rest about linearly.
+    let rest = (flash.image - weights) as f64;
+    let size = |part: f64| weights as f64 * part * part + rest * part;
+    match (1..100).rev().map(|p| f64::from(p) / 100.0).find(|p| size(*p) <= flash.room as f64) {
+        Some(part) => remedies.push(format!("a narrower student: {:.0} % of the channels (estimate)", part * 100.0)),
+        None => remedies.push("a much smaller student: fewer levels and blocks".into()),
+    }
+    remedies
+}
+
+fn for_ram(info: &fewstep_core::Info, ram: &Use) -> Vec<String> {
+    let mut remedies = Vec::new();
+    let scratch = u64::from(info.scratch_bytes);
+    if scratch >= ram.over() {
+        let less = scratch - ram.over();
+        remedies.push(format!("less scratch: {} bytes instead of {scratch}, which is slower", less / 16 * 16));
+    }
+    let part = ram.room * 100 / ram.image.max(1);
+    remedies.push(format!("a narrower student: {part} % of the channels at its widest level (estimate)"));
+    remedies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read() {
+        let text = "[[count]]\ncpu = \"cortex-m7\"\nimage = 0x1234\ninstructions_per_step = 35_900_000\n";
+        let count = Count { cpu: "cortex-m7".into(), image: 0x1234, instructions_per_step: 35_900_000 };
+        assert_eq!(parse_counts(text).unwrap(), [count]);
+        assert!(parse_counts("[[count]]\ncpu = 3\n").is_err());
+        assert!(parse_counts("").unwrap().is_empty());
+    }
+}

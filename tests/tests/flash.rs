@@ -1,0 +1,226 @@
+//! `fewstep flash` and `fewstep fit`: independent readers see what was written, a written slot boots, refusals help.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fewstep::files::AlignedBytes;
+use fewstep::flash::{Region, Target};
+use fewstep_core::Model;
+use fewstep_core::slots::{Layout, Rules, Slots};
+use fewstep_tests::flash::Flash;
+use fewstep_tests::{Folder, fewstep_program};
+use serde_json::Value;
+
+fn student() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/fashion-mnist-student-4.fsw")
+}
+
+fn fewstep(arguments: &[&str]) -> Output {
+    Command::new(fewstep_program()).args(arguments).output().unwrap()
+}
+
+/// Runs `flash` and returns its report.
+fn flash(target: &str, slot: &str, out: &Path) -> Value {
+    let file = student();
+    let arguments =
+        ["flash", file.to_str().unwrap(), "--target", target, "--slot", slot, "--out", out.to_str().unwrap(), "--json"];
+    let output = fewstep(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refusal(arguments: &[&str]) -> String {
+    let output = fewstep(arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// The raw bytes, which other formats are compared with.
+fn raw(folder: &Folder, target: &str, slot: &str) -> Region {
+    let path = folder.join("raw.bin");
+    let report = flash(target, slot, &path);
+    Region { address: report["address"].as_u64().unwrap() as u32, bytes: std::fs::read(path).unwrap() }
+}
+
+#[test]
+fn a_written_slot_boots_confirmed() {
+    let folder = Folder::new("flash-boots");
+    let image = std::fs::read(student()).unwrap();
+    for slot in ["a", "b"] {
+        let target = Target::find("stm32h743").unwrap();
+        let region = raw(&folder, "stm32h743", slot);
+        let origin = target.flash.origin;
+        let mut chip = Flash::<32, { 128 << 10 }>::new(target.flash.size as usize);
+        chip.program((region.address - origin) as usize, &region.bytes);
+        let layout =
+            Layout { a: target.slots.a - origin, b: target.slots.b.unwrap() - origin, bytes: target.slots.bytes };
+        let mut slots = Slots::new(chip, layout, Rules::default()).unwrap();
+        let booted = slots.boot().unwrap();
+        assert!(!booted.trial && booted.version == 1);
+        let at = booted.offset as usize;
+        let bytes = AlignedBytes::from(&slots.flash().bytes()[at..at + booted.bytes as usize]);
+        assert!(*bytes == image);
+        Model::parse(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn emulated_boards_read_the_image_where_it_is_written() {
+    let folder = Folder::new("flash-boards");
+    let image = std::fs::read(student()).unwrap();
+    let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firmware-sim/boards");
+    for name in ["an386", "an500", "an505", "an547", "riscv32"] {
+        let text = std::fs::read_to_string(boards.join(name).join("board.toml")).unwrap();
+        let board: toml::Table = text.parse().unwrap();
+        let number = |key: &str| u32::try_from(board["flash"][key].as_integer().unwrap()).unwrap();
+        let region = raw(&folder, name, "a");
+        assert_eq!(region.address, number("origin") + number("firmware"), "{name}");
+        assert!(region.bytes[..image.len()] == image, "{name}");
+        let target = Target::find(name).unwrap();
+        assert_eq!(target.slots.bytes, number("size") - number("firmware") - number("request"), "{name}");
+    }
+}
+
+#[test]
+fn hex_is_what_another_reader_reads() {
+    let folder = Folder::new("flash-hex");
+    let want = raw(&folder, "stm32h743", "b");
+    let path = folder.join("x.hex");
+    flash("stm32h743", "b", &path);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (mut base, mut bytes, mut first) = (0, Vec::new(), None);
+    for record in ihex::Reader::new(&text) {
+        match record.unwrap() {
+            ihex::Record::Data { offset, value } => {
+                let at = base + u32::from(offset);
+                assert_eq!(at, *first.get_or_insert(at) + bytes.len() as u32);
+                bytes.extend(value);
+            }
+            ihex::Record::ExtendedLinearAddress(upper) => base = u32::from(upper) << 16,
+            ihex::Record::EndOfFile => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(first, Some(want.address));
+    assert!(bytes == want.bytes);
+}
+
+#[test]
+fn uf2_is_what_another_reader_reads() {
+    let folder = Folder::new("flash-uf2");
+    let want = raw(&folder, "rp2350", "a");
+    let path = folder.join("x.uf2");
+    flash("rp2350", "a", &path);
+    let (bytes, families) = uf2_decode::convert_from_uf2(&std::fs::read(&path).unwrap()).unwrap();
+    assert!(bytes[..want.bytes.len()] == want.bytes && bytes.len() < want.bytes.len() + 256);
+    assert_eq!(families.get(&0xe48b_ff58), Some(&u64::from(want.address)));
+}
+
+/// objcopy reads HEX and ELF; without one the test says so, and fails where tools are required.
+#[test]
+fn objcopy_makes_the_same_binary() {
+    let tools = ["arm-none-eabi-objcopy", "llvm-objcopy", "objcopy"];
+    let Some(tool) = tools.iter().find(|t| Command::new(t).arg("--version").output().is_ok()) else {
+        assert!(std::env::var_os("FEWSTEP_REQUIRE_QEMU").is_none(), "no objcopy: install binutils-arm-none-eabi");
+        println!("SKIPPED: no objcopy");
+        return;
+    };
+    let folder = Folder::new("flash-objcopy");
+    let want = raw(&folder, "stm32h743", "a");
+    for (name, form) in [("x.elf", None), ("x.hex", Some("ihex"))] {
+        let (path, out) = (folder.join(name), folder.join("back.bin"));
+        flash("stm32h743", "a", &path);
+        let mut command = Command::new(tool);
+        if let Some(form) = form {
+            command.args(["-I", form]);
+        }
+        let done = command.args(["-O", "binary"]).arg(&path).arg(&out).output().unwrap();
+        assert!(done.status.success(), "{tool} {name}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(std::fs::read(out).unwrap() == want.bytes, "{tool} {name}");
+    }
+}
+
+/// The C array is compiled and read out of the object.
+#[test]
+fn a_compiler_takes_the_c_array() {
+    let folder = Folder::new("flash-c");
+    let want = raw(&folder, "nrf52840-single", "a");
+    let path = folder.join("my weights.c");
+    flash("nrf52840-single", "a", &path);
+    let (object, out) = (folder.join("x.o"), folder.join("x.bin"));
+    let done = Command::new("cc").args(["-Wall", "-Werror", "-c", "-o"]).args([&object, &path]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done = Command::new("objcopy").args(["-O", "binary", "-j", ".fewstep"]).args([&object, &out]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(std::fs::read(out).unwrap() == want.bytes);
+    let header = std::fs::read_to_string(folder.join("my weights.h")).unwrap();
+    assert!(header.contains(&format!("MY_WEIGHTS_ADDRESS UINT32_C(0x{:08x})", want.address)), "{header}");
+}
+
+#[test]
+fn refusals_say_what_to_change() {
+    let folder = Folder::new("flash-refusals");
+    let (file, out) = (student(), folder.join("x.hex"));
+    let (file, out) = (file.to_str().unwrap(), out.to_str().unwrap());
+    let uf2 = folder.join("x.uf2");
+    let uf2 = uf2.to_str().unwrap();
+    let nrf = include_str!("../../host/targets/nrf52840-single.toml");
+    let own = |name: &str, from: &str, to: &str| {
+        assert!(nrf.contains(from));
+        let path = folder.join(name);
+        std::fs::write(&path, nrf.replacen(from, to, 1)).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let overlap = own("overlap.toml", "a = 0x1_8000", "a = 0x1_0000");
+    let misaligned = own("misaligned.toml", "a = 0x1_8000", "a = 0x1_8010");
+    let small = own("small.toml", "size = 0x4_0000", "size = 0x1_0000");
+    let flash = |target: &str, out: &str, more: &[&str]| {
+        refusal(&[&["flash", file, "--target", target, "--out", out], more].concat())
+    };
+    for (message, says) in [
+        (flash("stm32h999", out, &[]), vec!["unknown target", "stm32h743"]),
+        (flash("nrf52840", out, &[]), vec!["a slot of nrf52840 holds", "fewstep fit --target nrf52840"]),
+        (flash("nrf52840-single", out, &["--slot", "b"]), vec!["has one slot; use --slot a"]),
+        (flash("nrf5340-single", uf2, &[]), vec!["has no UF2 family: use another format"]),
+        (flash(&overlap, out, &[]), vec!["overlaps the firmware", "move the slot behind it"]),
+        (flash(&misaligned, out, &[]), vec!["is not aligned to 0x1000"]),
+        (flash(&small, out, &[]), vec!["needs an arena of"]),
+        (flash("stm32h743", folder.join("x.xyz").to_str().unwrap(), &[]), vec!["tells no format", "--format"]),
+    ] {
+        assert!(says.iter().all(|s| message.contains(s)), "{message}");
+        assert!(message.lines().count() <= 1 || message.contains("toml"), "{message}");
+    }
+    assert!(!folder.names().iter().any(|n| n.starts_with("x.")), "{:?}", folder.names());
+}
+
+#[test]
+fn fit_tells_what_would_make_it_fit() {
+    let file = student();
+    let file = file.to_str().unwrap();
+    let fit = |arguments: &[&str]| -> Value {
+        let output = fewstep(&[&["fit", file, "--json"], arguments].concat());
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let all = fit(&["--all"]);
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), Target::names().count());
+    let order: Vec<_> =
+        all.iter().map(|f| (!f["fits"].as_bool().unwrap(), f["estimated_seconds"].as_f64().unwrap())).collect();
+    assert!(order.is_sorted(), "{order:?}");
+    let h7 = fit(&["--target", "stm32h743"]);
+    assert!(h7["fits"] == true && h7["counted"] == false && h7["remedies"].as_array().unwrap().is_empty());
+    assert!(h7["flash"]["image"].as_u64().unwrap() == std::fs::metadata(file).unwrap().len() + 1024);
+    // The whole program ends with 2 where it does not fit, with the remedies in its message.
+    let message = refusal(&["fit", file, "--target", "nrf52840"]);
+    for says in ["int4 weights", "% of the channels", "one slot instead of two"] {
+        assert!(message.contains(says), "{message}");
+    }
+    // Counts are taken where there are some.
+    let folder = Folder::new("fit-counts");
+    let crc = fewstep_core::format::crc::crc32c(&std::fs::read(file).unwrap());
+    let counts = folder.join("counts.toml");
+    let text = format!("[[count]]\ncpu = \"cortex-m7\"\nimage = {crc}\ninstructions_per_step = 480_000_000\n");
+    std::fs::write(&counts, text).unwrap();
+    let h7 = fit(&["--target", "stm32h743", "--counts", counts.to_str().unwrap()]);
+    assert!(h7["counted"] == true && h7["estimated_seconds"] == 4.0);
+}

@@ -1,0 +1,113 @@
+//! Hostile bytes without a panic: structured and random mutation of the files that the host tools read. The loader and
+//! the slots have such a test in fewstep-core.
+
+use fewstep::export::{ExportOptions, random_student, write_image};
+use fewstep::files::AlignedBytes;
+use fewstep::flash::{Region, Target, hex, uf2};
+use fewstep::nn::Arch;
+use fewstep_tests::fuzz::{fuzz, mutate};
+
+fn image(side: usize, channels: usize, heads: usize, steps: usize) -> Vec<u8> {
+    let arch = Arch {
+        height: side,
+        width: side,
+        channels,
+        classes: 2,
+        patch: 2,
+        widths: vec![8],
+        encoder: Vec::new(),
+        middle: 1,
+        decoder: Vec::new(),
+        attention_heads: heads,
+        embed: 8,
+    };
+    let options = ExportOptions::default();
+    write_image(&random_student(&arch, steps, 1), &options).unwrap().bytes.to_vec()
+}
+
+/// The images that fewstep-core's test mutates are those that the exporter writes today. `FEWSTEP_WRITE=1` writes them.
+#[test]
+fn the_core_fuzzes_these_images() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/images");
+    for (name, bytes) in [("plain", image(4, 1, 0, 1)), ("attention", image(4, 1, 2, 2)), ("colour", image(6, 3, 0, 4))]
+    {
+        let path = folder.join(name).with_extension("fsw");
+        if std::env::var_os("FEWSTEP_WRITE").is_some() {
+            std::fs::write(&path, &bytes).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == bytes, "{name}.fsw is old: run this test with FEWSTEP_WRITE=1");
+    }
+}
+
+#[test]
+fn hex_files() {
+    let region = Region { address: 0x0801_ffe0, bytes: (0..100u8).collect() };
+    let text = hex::write(&region).into_bytes();
+    fuzz("Intel HEX", 150_000, |random| {
+        let mut bytes = text.clone();
+        mutate(&mut bytes, random);
+        let Ok(text) = std::str::from_utf8(&bytes) else { return false };
+        let mut lines: Vec<String> = text.lines().map(String::from).collect();
+        if random.chance(2) {
+            // Right checksums again.
+            for line in &mut lines {
+                let digits = line.get(1..line.len().saturating_sub(2)).unwrap_or("");
+                let pairs = digits.as_bytes().chunks(2).map(|p| std::str::from_utf8(p).unwrap_or("x"));
+                let sum = pairs.map(|p| u8::from_str_radix(p, 16).unwrap_or(0)).fold(0u8, u8::wrapping_add);
+                *line = format!(":{digits}{:02X}", sum.wrapping_neg());
+            }
+        }
+        hex::read(&lines.join("\n")).is_ok()
+    });
+}
+
+#[test]
+fn uf2_files() {
+    let region = Region { address: 0x1010_0000, bytes: (0..600u32).map(|i| i as u8).collect() };
+    let file = uf2::write(&region, 0xe48b_ff58).unwrap();
+    fuzz("UF2", 150_000, |random| {
+        let mut bytes = file.clone();
+        if random.chance(2) {
+            mutate(&mut bytes, random);
+        } else {
+            // A field of a block's head.
+            let at = random.below(3) * 512 + random.below(8) * 4;
+            let value = [0, 1, 256, 476, 477, u32::MAX, random.word()][random.below(7)];
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        uf2::read(&bytes).is_ok()
+    });
+}
+
+#[test]
+fn target_files() {
+    let corpus = [
+        include_str!("../../host/targets/stm32h743.toml"),
+        include_str!("../../host/targets/nrf5340.toml"),
+        include_str!("../../host/targets/an386.toml"),
+    ]
+    .map(|text| text.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n"));
+    let image = image(4, 1, 0, 1);
+    fuzz("targets", 60_000, |random| {
+        let mut bytes = corpus[random.below(corpus.len())].clone().into_bytes();
+        if random.chance(2) {
+            mutate(&mut bytes, random);
+        } else {
+            // Another number somewhere.
+            let text = String::from_utf8(bytes).unwrap();
+            let mut lines: Vec<String> = text.lines().map(String::from).collect();
+            let at = random.below(lines.len());
+            if let Some((key, _)) = lines[at].split_once(" = ") {
+                let value = [0, 1, 16, 1024, 0x8000_0000, u64::from(u32::MAX), u64::from(random.word())];
+                lines[at] = format!("{key} = {}", value[random.below(7)]);
+            }
+            bytes = lines.join("\n").into_bytes();
+        }
+        let Ok(text) = String::from_utf8(bytes) else { return false };
+        let Ok(target) = Target::parse("x", &text) else { return false };
+        // What is accepted can be planned for.
+        let _ = fewstep::flash::fit::fit(&AlignedBytes::from(&image[..]), &target, &[]);
+        let _ = fewstep::flash::plan(&image, &target, fewstep::flash::SlotName::A, 1, 1);
+        true
+    });
+}
