@@ -158,11 +158,11 @@ fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: 
                 let run = (kx1 - kx0) * cin;
                 let mut acc = 0i32;
                 let mut weight_sum = 0i32;
-                for ky in ky0..ky1 {
+                for (ky, sums) in taps.iter().enumerate().take(ky1).skip(ky0) {
                     // The taps kx0..kx1 of one kernel row lie together in the input.
                     let from = ((y + ky - pad) * w + x + kx0 - pad) * cin;
                     acc += weights.dot(oc, ky * k + kx0, &input[from..from + run]);
-                    weight_sum += taps[ky][kx0..kx1].iter().sum::<i32>();
+                    weight_sum += sums[kx0..kx1].iter().sum::<i32>();
                 }
                 acc -= p.zp * weight_sum;
                 put((y * w + x) * p.cout + oc, acc as f32 * scale + bias);
