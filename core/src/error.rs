@@ -271,6 +271,23 @@ pub enum RequestError {
         /// Bytes needed.
         expected: usize,
     },
+    /// The mask has not exactly one byte a pixel.
+    MaskLength {
+        /// Bytes given.
+        found: usize,
+        /// Bytes needed.
+        expected: usize,
+    },
+    /// Passes of a step are not between 1 and [`MAX_PASSES`](crate::MAX_PASSES).
+    Passes {
+        /// Passes asked for.
+        found: u16,
+    },
+    /// The share of the way from one picture to another is not a number from 0 to 1.
+    Share {
+        /// Share asked for.
+        found: f32,
+    },
     /// `finish` before the last step was done (`step` of `steps`; 0 of 0 when nothing was begun).
     NotFinished {
         /// Steps done.
@@ -305,6 +322,13 @@ impl fmt::Display for RequestError {
             RequestError::PictureLength { found, expected } => {
                 write!(f, "start picture has {found} bytes, expected {expected}")
             }
+            RequestError::MaskLength { found, expected } => {
+                write!(f, "mask has {found} bytes, expected {expected}: one a pixel")
+            }
+            RequestError::Passes { found } => {
+                write!(f, "{found} passes of a step, allowed are 1 to {}", crate::MAX_PASSES)
+            }
+            RequestError::Share { found } => write!(f, "share {found} of the way is not between 0 and 1"),
             RequestError::NotFinished { step, steps } => {
                 write!(f, "finish after {step} of {steps} steps; begin and step until Progress::Done first")
             }

@@ -5,29 +5,65 @@
 
 use crate::arch::Kernels;
 use crate::arena::{typed, views, views_and_scratch};
+use crate::format::limits::MAX_EMBED;
 use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+
+/// A class, or a mixture of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Class {
+    pub(crate) first: u16,
+    pub(crate) second: u16,
+    /// Share of the second, 0 to 1.
+    pub(crate) share: f32,
+}
 
 /// The embedding of step `step`, `class` and `w`.
 pub(crate) fn execute_embed(
     image: &Image<'_>,
     kernels: &Kernels,
     step: usize,
-    class: u16,
+    class: Class,
     w: f32,
     arena: &mut [u8],
 ) -> Option<()> {
+    let width = usize::from(image.info().embed);
+    let row = |class: u16| image.f32s(image.info().embedding.class).chunks_exact(width.max(1)).nth(class.into());
+    let (first, second) = (row(class.first)?, row(class.second)?);
+    if class.share == 0.0 || class.first == class.second {
+        embed(image, kernels, step, first, w, arena)
+    } else if width <= SMALL_EMBED {
+        let mut mixed = [0.0; SMALL_EMBED];
+        embed(image, kernels, step, mix(first, second, class.share, mixed.get_mut(..width)?), w, arena)
+    } else {
+        let mut mixed = [0.0; MAX_EMBED as usize];
+        embed(image, kernels, step, mix(first, second, class.share, mixed.get_mut(..width)?), w, arena)
+    }
+}
+
+/// Embeddings up to this width are mixed in a kilobyte of stack.
+const SMALL_EMBED: usize = 256;
+
+/// out = (1 - share) * first + share * second.
+fn mix<'o>(first: &[f32], second: &[f32], share: f32, out: &'o mut [f32]) -> &'o [f32] {
+    for ((out, &first), &second) in out.iter_mut().zip(first).zip(second) {
+        *out = (1.0 - share) * first + share * second;
+    }
+    out
+}
+
+/// As [`execute_embed`], with the class's row.
+fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f32, arena: &mut [u8]) -> Option<()> {
     let (roles, tensors) = (image.info().roles, image.info().embedding);
     let (first, second, film) =
         (image.buffer(roles.first).ok()?, image.buffer(roles.second).ok()?, image.buffer(roles.film).ok()?);
     let [first, second, film] = views(arena, [&first, &second, &film])?;
-    let classes = image.f32s(tensors.class).chunks_exact(image.info().embed.max(1).into());
     let guidance = image.f32s(tensors.guidance);
     debug_assert_eq!(guidance.len(), GUIDANCE_FEATURES * usize::from(image.info().embed));
     let parameters = Embed {
         time: image.time(step),
-        class: classes.into_iter().nth(class.into())?,
+        class,
         guidance,
         hidden: Dense {
             weights: image.i8s(tensors.hidden_weights),

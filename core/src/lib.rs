@@ -52,7 +52,7 @@ pub use arena::{Aligned, Arena, IMAGE_ALIGN};
 pub use error::{ArenaError, ParseError, Place, Problem, RequestError};
 pub use format::info::{Normalisation, Profile};
 pub use model::{Info, Model};
-pub use session::{Progress, Request, Sampler, Session, Stage};
+pub use session::{Inpaint, MAX_PASSES, Morph, Progress, Request, Sampler, Session, Stage};
 
 /// The README's code is compiled with the documentation's.
 #[cfg(doctest)]

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::arch::Backend;
 use crate::arena::{self, typed, views};
 use crate::error::{ArenaError, RequestError};
-use crate::execute::{execute, execute_embed};
+use crate::execute::{Class, execute, execute_embed};
 use crate::math::sincos;
 use crate::model::Model;
 use crate::sampler::schedule;
@@ -39,6 +39,38 @@ pub struct Request {
     pub sampler: Sampler,
 }
 
+/// Bit of the noise stream that takes a picture back for another pass.
+const BACK: u32 = 1 << 31;
+
+/// Most passes of a step, [`Inpaint::passes`].
+pub const MAX_PASSES: u16 = 64;
+
+/// A picture of which a part is kept and the rest drawn anew: for [`Session::begin_inpaint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inpaint<'p> {
+    /// [height][width][channels], bytes.
+    pub picture: &'p [u8],
+    /// [height][width]: 0 keeps the pixel, any other value draws it anew.
+    pub mask: &'p [u8],
+    /// 0 draws from noise alone; later steps keep a trace of what the picture has under the mask.
+    pub start_step: u16,
+    /// How often each step but the first is done, from 1 to [`MAX_PASSES`]: between two passes noise takes the picture
+    /// back to the step's angle (RePaint; Lugmayr et al., 2022), so that what is drawn and what is kept grow together.
+    pub passes: u16,
+}
+
+/// The second end of a way between two pictures: for [`Session::begin_morph`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Morph {
+    /// Noise of the second end.
+    pub seed: u64,
+    /// Class of the second end.
+    pub class: u16,
+    /// Share of the way, 0 (the request's picture) to 1 (the second end's).
+    pub at: f32,
+}
+
 /// Where a run is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -68,14 +100,32 @@ pub enum Stage {
 
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct Run<'a> {
     request: Request,
+    class: Class,
+    /// Pixels that are kept.
+    inpaint: Option<Inpaint<'a>>,
     /// Steps of this run; divides the image's.
     steps: u16,
     /// Steps done.
     step: u16,
+    /// Passes of this step done.
+    pass: u16,
     /// Next stage of this step: 0 = embedding, 1 + i = operation i, last = update.
     stage: u16,
+}
+
+impl Run<'_> {
+    fn new(request: &Request, steps: u16, step: u16) -> Self {
+        let class = Class { first: request.class, second: request.class, share: 0.0 };
+        Self { request: *request, class, inpaint: None, steps, step, pass: 0, stage: 0 }
+    }
+
+    /// Whether the step that was done is done again. The first starts from noise alone: a second pass of it would know
+    /// nothing of the first.
+    fn again(&self) -> bool {
+        self.step > 0 && self.inpaint.is_some_and(|inpaint| self.pass + 1 < inpaint.passes)
+    }
 }
 
 /// A model with its memory. Runs one request at a time: [`Session::sample`], or [`Session::begin`], then
@@ -84,7 +134,7 @@ pub struct Session<'a> {
     model: &'a Model<'a>,
     arena: &'a mut [u8],
     backend: Backend,
-    run: Option<Run>,
+    run: Option<Run<'a>>,
 }
 
 impl fmt::Debug for Session<'_> {
@@ -142,7 +192,7 @@ impl<'a> Session<'a> {
         let steps = self.check_request(request)?;
         let geometry = self.model.geometry();
         geometry.fill_noise(self.z(), request.seed, 0);
-        self.run = Some(Run { request: *request, steps, step: 0, stage: 0 });
+        self.run = Some(Run::new(request, steps, 0));
         Ok(())
     }
 
@@ -154,6 +204,65 @@ impl<'a> Session<'a> {
     /// request's steps.
     pub fn begin_from(&mut self, request: &Request, picture: &[u8], start_step: u16) -> Result<(), RequestError> {
         let steps = self.check_request(request)?;
+        self.start_from(request, steps, picture, start_step)?;
+        self.run = Some(Run::new(request, steps, start_step));
+        Ok(())
+    }
+
+    /// Starts a picture of which `inpaint` keeps a part: [`Session::finish`] gives the kept pixels back byte for byte.
+    /// Picture and mask are read until then; a session for one picture costs nothing. A run under way is dropped.
+    ///
+    /// # Errors
+    /// The request does not fit the image, the picture or the mask has another length, `start_step` is not below the
+    /// request's steps, or the passes are not from 1 to [`MAX_PASSES`].
+    pub fn begin_inpaint(&mut self, request: &Request, inpaint: Inpaint<'a>) -> Result<(), RequestError> {
+        let steps = self.check_request(request)?;
+        let info = self.model.image().info();
+        let expected = usize::from(info.height) * usize::from(info.width);
+        if inpaint.mask.len() != expected {
+            return Err(RequestError::MaskLength { found: inpaint.mask.len(), expected });
+        }
+        if !(1..=MAX_PASSES).contains(&inpaint.passes) {
+            return Err(RequestError::Passes { found: inpaint.passes });
+        }
+        self.start_from(request, steps, inpaint.picture, inpaint.start_step)?;
+        self.run = Some(Run { inpaint: Some(inpaint), ..Run::new(request, steps, inpaint.start_step) });
+        Ok(())
+    }
+
+    /// Starts a picture between the request's and `morph`'s: noise on the arc between their noises, class between the
+    /// embeddings of their classes. At the ends it is [`Session::begin`], bit for bit. A run under way is dropped.
+    ///
+    /// # Errors
+    /// The request does not fit the image, neither does the other class, or the share is not within 0 and 1.
+    pub fn begin_morph(&mut self, request: &Request, morph: &Morph) -> Result<(), RequestError> {
+        let steps = self.check_request(request)?;
+        self.check_request(&Request { class: morph.class, ..*request })?;
+        // Not a number is in no range.
+        if !(0.0..=1.0).contains(&morph.at) {
+            return Err(RequestError::Share { found: morph.at });
+        }
+        let geometry = self.model.geometry();
+        let z = self.z();
+        geometry.fill_noise(z, request.seed, 0);
+        // Equal noises are not independent: there is no arc between them.
+        if morph.seed != request.seed {
+            let [first, second] = schedule::between(morph.at);
+            geometry.add_noise(z, first, second, morph.seed, 0);
+        }
+        let class = Class { first: request.class, second: morph.class, share: morph.at };
+        self.run = Some(Run { class, ..Run::new(request, steps, 0) });
+        Ok(())
+    }
+
+    /// z <- `picture`, noised to the angle of step `start_step`; noise alone at step 0.
+    fn start_from(
+        &mut self,
+        request: &Request,
+        steps: u16,
+        picture: &[u8],
+        start_step: u16,
+    ) -> Result<(), RequestError> {
         let expected = self.model.output_bytes();
         if picture.len() != expected {
             return Err(RequestError::PictureLength { found: picture.len(), expected });
@@ -164,9 +273,12 @@ impl<'a> Session<'a> {
         let (sin, cos) = sincos(self.phi(start_step, steps));
         let geometry = self.model.geometry();
         let z = self.z();
-        geometry.load(picture, cos, z);
-        geometry.add_noise(z, 1.0, sin, request.seed, 0);
-        self.run = Some(Run { request: *request, steps, step: start_step, stage: 0 });
+        if start_step == 0 {
+            geometry.fill_noise(z, request.seed, 0);
+        } else {
+            geometry.load(picture, cos, z);
+            geometry.add_noise(z, 1.0, sin, request.seed, 0);
+        }
         Ok(())
     }
 
@@ -190,17 +302,14 @@ impl<'a> Session<'a> {
         let row = self.row(run.step, run.steps);
         // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
         match stage {
-            Stage::Embed => {
-                _ = execute_embed(model.image(), kernels, row, run.request.class, run.request.w, self.arena)
-            }
+            Stage::Embed => _ = execute_embed(model.image(), kernels, row, run.class, run.request.w, self.arena),
             Stage::Op(op) => _ = execute(model.image(), kernels, row, op.into(), self.arena),
             Stage::Update => _ = self.update(&run),
         }
-        if stage == Stage::Update {
-            run.step += 1;
-            run.stage = 0;
-        } else {
-            run.stage += 1;
+        match stage {
+            Stage::Update if run.again() => (run.pass, run.stage) = (run.pass + 1, 0),
+            Stage::Update => (run.step, run.pass, run.stage) = (run.step + 1, 0, 0),
+            _ => run.stage += 1,
         }
         self.run = Some(run);
         match run.step < run.steps {
@@ -233,11 +342,14 @@ impl<'a> Session<'a> {
         }
         let geometry = self.model.geometry();
         geometry.store(self.z(), out);
+        if let Some(inpaint) = self.run.and_then(|run| run.inpaint) {
+            geometry.keep(inpaint.picture, inpaint.mask, out);
+        }
         Ok(())
     }
 
     /// The sampler's move of z after the operations of a step.
-    fn update(&mut self, run: &Run) -> Option<()> {
+    fn update(&mut self, run: &Run<'_>) -> Option<()> {
         let image = self.model.image();
         let (from, to) = (self.phi(run.step, run.steps), self.phi(run.step + 1, run.steps));
         let step = match run.request.sampler {
@@ -246,13 +358,22 @@ impl<'a> Session<'a> {
         };
         let (z, v) = (image.buffer(image.info().roles.z).ok()?, image.buffer(image.info().roles.v).ok()?);
         let [z, v] = views(self.arena, [&z, &v])?;
-        let z = typed::<f32>(z);
-        for (z, &mut v) in z.iter_mut().zip(typed::<f32>(v)) {
+        let (z, v) = (typed::<f32>(z), typed::<f32>(v));
+        let geometry = self.model.geometry();
+        if let Some(inpaint) = &run.inpaint {
+            geometry.know(inpaint.picture, inpaint.mask, sincos(from), z, v);
+        }
+        for (z, &mut v) in z.iter_mut().zip(v) {
             *z = step.keep * *z - step.turn * v;
         }
+        // Stream 1 + i is the noise after step i, with the pass above it.
+        let stream = u32::from(run.pass) << 16 | (u32::from(run.step) + 1);
         if let Some(renoise) = step.renoise {
-            let stream = u32::from(run.step) + 1;
-            self.model.geometry().add_noise(z, renoise.rescale, renoise.noise, run.request.seed, stream);
+            geometry.add_noise(z, renoise.rescale, renoise.noise, run.request.seed, stream);
+        }
+        if run.again() {
+            let back = schedule::back(to, from);
+            geometry.add_noise(z, back.rescale, back.noise, run.request.seed, stream | BACK);
         }
         Some(())
     }

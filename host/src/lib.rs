@@ -1,6 +1,7 @@
 //! Host side of fewstep: reads pictures, trains a guided teacher, distils it to a few-step student, quantizes and
 //! exports it, and samples, inspects and simulates the result. One command-line verb a file in [`cli`].
 
+pub mod apps;
 pub mod cli;
 pub mod data;
 pub mod diffusion;

@@ -65,6 +65,28 @@ impl Geometry {
         });
     }
 
+    /// v of the pixels that `mask` (a byte a pixel) keeps, those with 0: it is known with the picture.
+    ///
+    /// From z = cos x + sin eps and v = cos eps - sin x follows v = (cos z - x) / sin, so one move serves all pixels.
+    pub fn know(&self, picture: &[u8], mask: &[u8], (sin, cos): (f32, f32), z: &[f32], v: &mut [f32]) {
+        self.for_each(|element, place| {
+            if let (Some(&byte), Some(0)) = (picture.get(element), mask.get(element / self.channels.max(1)))
+                && let (Some(&z), Some(v)) = (z.get(place), v.get_mut(place))
+            {
+                *v = (cos * z - (f32::from(byte) / 127.5 - 1.0)) / sin;
+            }
+        });
+    }
+
+    /// Copies the pixels that `mask` keeps from `picture` to `out`.
+    pub fn keep(&self, picture: &[u8], mask: &[u8], out: &mut [u8]) {
+        let channels = self.channels.max(1);
+        let pixels = out.chunks_exact_mut(channels).zip(picture.chunks_exact(channels)).zip(mask);
+        for ((out, picture), _) in pixels.filter(|(_, mask)| **mask == 0) {
+            out.copy_from_slice(picture);
+        }
+    }
+
     /// Bytes of z: clamp(floor((z + 1) * 127.5 + 0.5)) to 0 ..= 255.
     pub fn store(&self, z: &[f32], picture: &mut [u8]) {
         self.for_each(|element, place| {
@@ -121,5 +143,38 @@ mod tests {
         RGB.for_each(|element, place| {
             assert_eq!(z[place], noise::normals(5, 3, (element / 4) as u32)[element % 4]);
         });
+    }
+
+    /// A move with the known v lands on the noised picture: cos x + sin eps with the same x and eps.
+    #[test]
+    fn known_pixels_move_as_the_noised_picture_does() {
+        let picture: Vec<u8> = (0..72).map(|i| (i * 37 % 256) as u8).collect();
+        let mask: Vec<u8> = (0..24).map(|i| u8::from(i % 3 == 0)).collect();
+        for (from, to) in [(1.5707964f32, 1.1780972f32), (1.1780972, 0.7853982), (0.3926991, 0.0)] {
+            let mut eps = [0.0; 72];
+            RGB.fill_noise(&mut eps, 5, 0);
+            let noised = |phi: f32| {
+                let mut z = [0.0; 72];
+                RGB.load(&picture, phi.cos(), &mut z);
+                z.iter_mut().zip(&eps).for_each(|(z, e)| *z += phi.sin() * e);
+                z
+            };
+            let (z, mut v) = (noised(from), [9.0; 72]);
+            RGB.know(&picture, &mask, from.sin_cos(), &z, &mut v);
+            let expected = noised(to);
+            RGB.for_each(|element, place| {
+                if mask[element / 3] != 0 {
+                    assert_eq!(v[place], 9.0, "drawn anew");
+                } else {
+                    let got = (from - to).cos() * z[place] - (from - to).sin() * v[place];
+                    assert!((got - expected[place]).abs() < 1e-5, "{got} {}", expected[place]);
+                }
+            });
+        }
+        let mut out = [7; 72];
+        RGB.keep(&picture, &mask, &mut out);
+        for (i, &byte) in out.iter().enumerate() {
+            assert_eq!(byte, if mask[i / 3] == 0 { picture[i] } else { 7 });
+        }
     }
 }

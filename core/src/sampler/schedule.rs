@@ -1,6 +1,8 @@
 //! Angles. With phi = pi/2 * t, a noised picture is cos(phi) x + sin(phi) eps, and a step is a rotation of
 //! (z, v) by the difference of two angles.
 
+use core::f32::consts::FRAC_PI_2;
+
 use crate::math::{sincos, sqrt};
 
 /// The move of one step: z <- keep * z - turn * v, then z <- rescale * z + noise * eps when there is noise.
@@ -39,17 +41,34 @@ pub fn stochastic(from: f32, to: f32) -> Move {
     let below = from - (d + d);
     let below = if below > 0.0 { below } else { 0.0 };
     let (turn, keep) = sincos(from - below);
-    let (sin_to, cos_to) = sincos(to);
-    let (sin_below, cos_below) = sincos(below);
-    let rescale = cos_to / cos_below;
-    let noise = sqrt(sin_to * sin_to - (rescale * rescale) * (sin_below * sin_below));
-    Move { keep, turn, renoise: Some(Renoise { rescale, noise }) }
+    Move { keep, turn, renoise: Some(back(below, to)) }
+}
+
+/// Noise that takes a picture at angle `low` back up to angle `high`, 0 <= low < high < pi/2.
+pub fn back(low: f32, high: f32) -> Renoise {
+    let (sin_high, cos_high) = sincos(high);
+    let (sin_low, cos_low) = sincos(low);
+    let rescale = cos_high / cos_low;
+    let noise = sqrt(sin_high * sin_high - (rescale * rescale) * (sin_low * sin_low));
+    Renoise { rescale, noise }
+}
+
+/// Factors of two independent noises at share `at` (0 to 1) of the way from the first to the second, on the quarter
+/// circle between them: the sum keeps the variance, and the ends are exactly one noise each.
+pub fn between(at: f32) -> [f32; 2] {
+    // Each half from its own end: the sine of 0 is exactly 0, the cosine of pi/2 in f32 is not.
+    if at <= 0.5 {
+        let (second, first) = sincos(FRAC_PI_2 * at);
+        [first, second]
+    } else {
+        let (first, second) = sincos(FRAC_PI_2 * (1.0 - at));
+        [first, second]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::f32::consts::FRAC_PI_2;
 
     #[test]
     fn deterministic_is_a_rotation() {
@@ -76,6 +95,28 @@ mod tests {
                 assert!((variance - to.sin().powi(2)).abs() < 1e-5, "{n} {i}");
             }
             assert!(stochastic(FRAC_PI_2 / f32::from(n), 0.0).renoise.is_none());
+        }
+    }
+
+    #[test]
+    fn back_lands_on_the_angle_from_a_clean_picture_too() {
+        for (low, high) in [(0.0, 0.4), (0.0, 1.2), (0.4, 0.8), (0.8, 1.5)] {
+            let r = back(low, high);
+            assert!((r.rescale * low.cos() - high.cos()).abs() < 1e-6);
+            let variance = (r.rescale * low.sin()).powi(2) + r.noise * r.noise;
+            assert!((variance - high.sin().powi(2)).abs() < 1e-5, "{low} {high}");
+        }
+    }
+
+    #[test]
+    fn between_keeps_the_variance_and_its_ends() {
+        assert_eq!((between(0.0), between(1.0)), ([1.0, 0.0], [0.0, 1.0]));
+        for i in 0..=100u8 {
+            let at = f32::from(i) / 100.0;
+            let [a, b] = between(at);
+            assert!((a * a + b * b - 1.0).abs() < 1e-6 && a >= 0.0 && b >= 0.0, "{at}");
+            let [c, d] = between(1.0 - at);
+            assert!((a - d).abs() < 1e-6 && (b - c).abs() < 1e-6, "{at}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The work: request, image, session, steps, picture.
 
-use fewstep_core::{Model, Progress, Request, Sampler, Session};
-use fewstep_wire::{Kind, Status, Step, Usage};
+use fewstep_core::{Inpaint, Model, Morph, Progress, Request, RequestError, Sampler, Session};
+use fewstep_wire::{Kind, Status, Step, Task, Usage};
 
 use crate::{board, console, cpu, flash};
 
@@ -21,6 +21,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     #[cfg(feature = "drills")]
     crate::drill::run(request.class, arena);
 
+    let (task, attached) = (request.task, request.attached);
     let request = Request {
         seed: request.seed,
         class: request.class,
@@ -66,11 +67,20 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
         defmt::error!("picture of {=usize} bytes", model.output_bytes());
         return Status::PictureTooLarge;
     };
-    if let Err(error) = session.begin(&request) {
+    let Some(attached) = flash::attached(&attached) else {
+        defmt::error!("the request's picture is damaged");
+        return Status::BadRequest;
+    };
+    if let Err(error) = begin(&mut session, &request, task, attached) {
         defmt::error!("request: {}", error);
         return Status::RequestRefused;
     }
-    let mut current = 0;
+    // A picture that another one starts has its first steps behind it.
+    let start = match task {
+        Task::Edit { start_step } | Task::Inpaint { start_step, .. } => start_step,
+        Task::Sample | Task::Morph { .. } => 0,
+    };
+    let mut current = start;
     let mut all = 0;
     loop {
         let progress = cpu::counted(|| session.step_op());
@@ -84,8 +94,8 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
         if done != current {
             current = done;
             cpu::mark_step();
-            console::send(Kind::Step, &[&Step { done, steps: all }.emit()]);
-            defmt::debug!("step {=u16} of {=u16}", done, all);
+            console::send(Kind::Step, &[&Step { done: done - start, steps: all - start }.emit()]);
+            defmt::debug!("step {=u16} of {=u16}", done - start, all - start);
         }
         if progress == Progress::Done {
             break;
@@ -100,4 +110,17 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     console::send(Kind::Usage, &[&Usage { stack_used, stack_bytes }.emit()]);
     defmt::info!("{=usize} bytes of picture, {=u32} of {=u32} bytes of stack", picture.len(), stack_used, stack_bytes);
     Status::Done
+}
+
+/// Starts the session on a task; `attached` is its picture, then its mask.
+fn begin<'a>(session: &mut Session<'a>, request: &Request, task: Task, attached: &'a [u8]) -> Result<(), RequestError> {
+    match task {
+        Task::Sample => session.begin(request),
+        Task::Edit { start_step } => session.begin_from(request, attached, start_step),
+        Task::Inpaint { start_step, passes } => {
+            let (picture, mask) = attached.split_at(attached.len().min(session.model().output_bytes()));
+            session.begin_inpaint(request, Inpaint { picture, mask, start_step, passes })
+        }
+        Task::Morph { seed, class, at } => session.begin_morph(request, &Morph { seed, class, at }),
+    }
 }

@@ -16,3 +16,10 @@ pub fn request() -> &'static [u8] {
     // SAFETY: as in `image`; the board file reserves at least this many bytes.
     unsafe { from_raw_parts(REQUEST_ADDRESS as *const u8, fewstep_wire::Request::BYTES) }
 }
+
+/// What the request has with it; `None` if that is more than the slot of the image, or damaged.
+pub fn attached(attached: &fewstep_wire::Attached) -> Option<&'static [u8]> {
+    let start = image().len().checked_sub(attached.room() as usize)?;
+    let bytes = image().get(start..)?.get(..attached.bytes as usize)?;
+    (fewstep_wire::Crc32c::new().update(bytes).value() == attached.crc).then_some(bytes)
+}

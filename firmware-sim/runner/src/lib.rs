@@ -35,7 +35,7 @@ mod toolchain;
 
 pub use error::Error;
 pub use fewstep_board::{Board, BoardError};
-pub use fewstep_wire::{Fault, Sampler, Status};
+pub use fewstep_wire::{Fault, Sampler, Status, Task};
 pub use firmware::{Firmware, Options, Toolchain, boards_dir};
 pub use layer::{Layer, LayerError, LayerOutcome, measure_layer};
 pub use simulate::{Event, Flash, Image, Outcome, Request, Simulator, simulate};

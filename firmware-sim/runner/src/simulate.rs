@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use fewstep_board::Board;
-use fewstep_wire::{Fault, LayerReport, Model, RISCV_TRAP, Record, Sampler, Status, Step, Usage};
+use fewstep_wire::{
+    Attached, Crc32c, Fault, LayerReport, Model, RISCV_TRAP, Record, Sampler, Status, Step, Task, Usage,
+};
 use serde::Serialize;
 
 use crate::counts::{self, StepCount};
@@ -37,6 +39,10 @@ pub struct Request {
     pub steps: u16,
     /// Deterministic or stochastic.
     pub sampler: Sampler,
+    /// What is done with them.
+    pub task: Task,
+    /// The picture that the task starts from, then the mask of an inpainting (a byte a pixel); else empty.
+    pub attached: Vec<u8>,
 }
 
 impl Request {
@@ -50,6 +56,8 @@ impl Request {
             w: 0.0,
             steps: 0,
             sampler: Sampler::Deterministic,
+            task: Task::Sample,
+            attached: Vec::new(),
         }
     }
 }
@@ -203,21 +211,33 @@ impl Simulator {
         };
         let slot = self.board.image_slot();
         let room = slot.end - slot.start;
+        let too_large = |what: &'static str, bytes: u64, room: u32, remedy: &'static str| Error::TooLarge {
+            what,
+            bytes,
+            board: self.board.name.clone(),
+            room: room.into(),
+            remedy,
+        };
         if image.len() as u64 > u64::from(room) {
-            return Err(Error::TooLarge {
-                what: "the student image",
-                bytes: image.len() as u64,
-                board: self.board.name.clone(),
-                room: room.into(),
-                remedy: "export a narrower or shallower student",
-            });
+            let remedy = "export a narrower or shallower student";
+            return Err(too_large("the student image", image.len() as u64, room, remedy));
         }
+        // The end of the image's slot, behind the image.
+        let free = room - (image.len() as u32).next_multiple_of(16).min(room);
+        if request.attached.len() as u64 > u64::from(free) {
+            let remedy = "take a smaller student, or a board with more flash";
+            return Err(too_large("the picture to start from", request.attached.len() as u64, free, remedy));
+        }
+        let crc = Crc32c::new().update(&request.attached).value();
+        let attached = Attached { bytes: request.attached.len() as u32, crc };
         let wire = fewstep_wire::Request {
             seed: request.seed,
             class: request.class,
             w: request.w,
             steps: request.steps,
             sampler: request.sampler,
+            task: request.task,
+            attached,
         };
         let (wire, reset) = (wire.emit(), self.reset());
         let mut loads = vec![
@@ -225,6 +245,9 @@ impl Simulator {
             Load { address: self.board.request_address(), bytes: &wire },
         ];
         loads.extend(reset.as_ref().map(|(address, bytes)| Load { address: *address, bytes }));
+        if !request.attached.is_empty() {
+            loads.push(Load { address: slot.end - attached.room(), bytes: &request.attached });
+        }
         let start = Instant::now();
         let (booted, guest, not_counted) = self.boot_counted(&loads, on_event)?;
         let seconds = start.elapsed().as_secs_f64();

@@ -19,5 +19,5 @@ mod status;
 pub use crc::Crc32c;
 pub use layer::{LayerPlaces, LayerReport, LayerRequest};
 pub use record::{FRAME_BYTES, Fault, HEAD_BYTES, Kind, MAGIC, MAX_PAYLOAD, Model, RISCV_TRAP, Record, Step, Usage};
-pub use request::{Request, RequestError, Sampler};
+pub use request::{Attached, Request, RequestError, Sampler, Task};
 pub use status::Status;

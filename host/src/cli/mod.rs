@@ -1,16 +1,22 @@
 //! The command line: one file per verb. Flags parse into plain arguments; each verb's `run` checks them and works.
 
+mod augment;
 mod bench;
 mod common;
 mod compare;
+mod completions;
 mod data;
 mod demo;
 mod distill;
+mod edit;
 mod evaluate;
 mod export;
 mod fit;
 mod flash;
+mod inpaint;
 mod inspect;
+mod morph;
+mod painting;
 mod sample;
 mod simulate;
 mod train_features;
@@ -35,6 +41,10 @@ enum Verb {
     Distill(Box<distill::Args>),
     Export(export::Args),
     Sample(sample::Args),
+    Edit(edit::Args),
+    Inpaint(inpaint::Args),
+    Morph(morph::Args),
+    Augment(augment::Args),
     Inspect(inspect::Args),
     Compare(compare::Args),
     Evaluate(evaluate::Args),
@@ -43,6 +53,7 @@ enum Verb {
     Fit(fit::Args),
     Flash(flash::Args),
     Demo(demo::Args),
+    Completions(completions::Args),
 }
 
 /// What is wrong with the arguments, without the usage that clap adds after it.
@@ -80,6 +91,10 @@ pub fn main() -> i32 {
         Verb::Distill(a) => distill::run(*a),
         Verb::Export(a) => export::run(a),
         Verb::Sample(a) => sample::run(a),
+        Verb::Edit(a) => edit::run(a),
+        Verb::Inpaint(a) => inpaint::run(a),
+        Verb::Morph(a) => morph::run(a),
+        Verb::Augment(a) => augment::run(a),
         Verb::Inspect(a) => inspect::run(a),
         Verb::Compare(a) => compare::run(a),
         Verb::Evaluate(a) => evaluate::run(a),
@@ -88,6 +103,7 @@ pub fn main() -> i32 {
         Verb::Fit(a) => fit::run(a),
         Verb::Flash(a) => flash::run(a),
         Verb::Demo(a) => demo::run(a),
+        Verb::Completions(a) => completions::run(a),
     };
     match result {
         Ok(()) => 0,

@@ -5,7 +5,7 @@ use crate::data::npz;
 use crate::diffusion::Sampler;
 use crate::files;
 use crate::nn::{Engine, Precision};
-use crate::picture::Grid;
+use crate::picture::{Display, Grid, show};
 use crate::progress::Progress;
 use crate::sampling::{Drawn, Job, Source};
 use anyhow::{Result, ensure};
@@ -52,12 +52,16 @@ pub struct Args {
     /// Worker threads, 0 for one a core
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Picture grid to write [default: samples.png, unless --npz or --json is given]
+    /// Picture grid to write [default: samples.png, unless --npz, --show or --json is given]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Pictures and labels to write as arr_0 and arr_1
     #[arg(long)]
     npz: Option<PathBuf>,
+    /// Draw in the terminal, in the best way it knows or the one that is named
+    #[arg(long, value_enum, value_name = "DISPLAY", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    #[arg(conflicts_with = "json")]
+    show: Option<Display>,
     /// Report as JSON
     #[arg(long)]
     json: bool,
@@ -96,7 +100,13 @@ pub fn run(args: Args) -> Result<()> {
     Engine::select(args.precision)?;
     let source = Source::open(&args.file)?;
     let classes = classes(args.class, args.count, source.classes()?);
-    let out = args.out.clone().or_else(|| (args.npz.is_none() && !args.json).then(|| "samples.png".into()));
+    let silent = args.npz.is_none() && args.show.is_none() && !args.json;
+    let out = args.out.clone().or_else(|| silent.then(|| "samples.png".into()));
+    ensure!(
+        args.show.is_none() || classes.len() <= MAX_GRID,
+        "--count {}: a terminal is shown at most {MAX_GRID} pictures; write them with --npz",
+        classes.len()
+    );
     ensure!(
         out.is_none() || classes.len() <= MAX_GRID,
         "--count {}: a grid shows at most {MAX_GRID} pictures; write them with --npz",
@@ -129,6 +139,9 @@ pub fn run(args: Args) -> Result<()> {
         save_grid(path, &drawn, &classes, &source.class_names()?, &title)?;
     }
     let (h, w, c) = drawn.shape;
+    if let Some(display) = args.show {
+        show(&drawn.each().collect::<Vec<_>>(), drawn.shape, display)?;
+    }
     if let Some(path) = &args.npz {
         let labels: Vec<i64> = classes.iter().map(|c| i64::from(*c)).collect();
         npz::write_npz(path, &drawn.pictures, classes.len(), h, w, c, &labels)?;

@@ -51,13 +51,12 @@ pub fn draw_on_board(
     let expected = draw_one(&image.model()?, request, backend("auto")?)
         .with_context(|| format!("--class {}, --guidance {}: {}", request.class, request.w, image.name))?;
     let guest = fewstep_runner::Request {
-        board: board.into(),
         image: Image::Bytes(image.bytes().to_vec()),
         seed: request.seed,
         class: request.class,
         w: request.w,
         steps: request.steps,
-        sampler: fewstep_runner::Sampler::Deterministic,
+        ..fewstep_runner::Request::on(board)
     };
     let options = Options { time_limit: limit, ..Options::default() };
     let outcome = simulate(&guest, &options, &mut |event: Event| {

@@ -159,6 +159,15 @@ fn describe((height, width, channels): (usize, usize, usize)) -> String {
     format!("{height}x{width} {}", if channels == 1 { "grey" } else { "RGB" })
 }
 
+/// Reads one PNG file: (height, width, channels) and its pixels.
+///
+/// # Errors
+/// It is not there, no whole PNG, or of a kind that is not read.
+pub fn read_png(path: &Path) -> Result<((usize, usize, usize), Vec<u8>)> {
+    let (file, _) = files::open_file(path)?;
+    decode(file, &path.display().to_string())
+}
+
 /// Decodes one PNG file to (height, width, channels) and its pixels.
 fn decode(file: File, name: &str) -> Result<((usize, usize, usize), Vec<u8>)> {
     let damaged = |e: png::DecodingError| anyhow!("{name}: is no whole PNG file ({e}); save it again");
