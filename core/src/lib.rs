@@ -58,3 +58,8 @@ pub use session::{Inpaint, MAX_PASSES, Morph, Progress, Request, Sampler, Sessio
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// As the README's.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/applications.md")]
+struct Applications;

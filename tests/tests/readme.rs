@@ -6,10 +6,11 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
+    "docs/applications.md",
     "docs/architecture.md",
     "docs/distillation.md",
     "docs/format.md",
@@ -17,8 +18,22 @@ const DOCUMENTS: [&str; 7] = [
 ];
 /// Folders whose scripts run the program.
 const SCRIPTS: [&str; 2] = ["assets", "docs/images"];
-const VERBS: [&str; 9] =
-    ["data", "train-teacher", "distill", "export", "sample", "inspect", "compare", "simulate", "demo"];
+const VERBS: [&str; 14] = [
+    "data",
+    "train-teacher",
+    "distill",
+    "export",
+    "sample",
+    "edit",
+    "inpaint",
+    "morph",
+    "augment",
+    "inspect",
+    "compare",
+    "simulate",
+    "demo",
+    "completions",
+];
 
 /// A command line: words after the program's name.
 type Line = Vec<String>;
@@ -116,11 +131,13 @@ fn every_verb_and_flag_that_is_shown_exists() {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // The README shows all of them but what works on data sets, and the script trains, distils, exports, compares.
+    // README and applications show all of them but what works on data sets; the script trains, distils, exports,
+    // compares.
     for verb in VERBS.iter().filter(|v| **v != "data") {
+        let page = |name: &str| ["README.md", "docs/applications.md"].contains(&name);
         assert!(
-            shown.iter().any(|(name, line)| *name == "README.md" && line[0] == *verb),
-            "the README does not show {verb}"
+            shown.iter().any(|(name, line)| page(name) && line[0] == *verb),
+            "neither the README nor docs/applications.md shows {verb}"
         );
     }
     assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 4);
@@ -141,6 +158,28 @@ fn the_readmes_lines_are_understood() {
             "fewstep {line:?}\n{log}"
         );
         assert!(folder.names().is_empty(), "fewstep {line:?} made {:?}", folder.names());
+    }
+}
+
+/// What docs/applications.md shows runs as it stands: line after line, with the shipped files, and leaves the files that
+/// the lines name.
+#[cfg(unix)]
+#[test]
+fn the_applications_run() {
+    let folder = Folder::new("applications-page");
+    for name in ["assets", "docs"] {
+        let target = fs::canonicalize(project().join(name)).unwrap();
+        std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
+    }
+    let lines = commands(&shell_blocks(&read("docs/applications.md")));
+    assert!(lines.len() >= 10, "{lines:?}");
+    for line in &lines {
+        let output = fewstep_command(line).current_dir(folder.path()).output().unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "fewstep {line:?}\n{log}");
+        for pair in line.windows(2).filter(|pair| ["--out", "--animation", "--man"].contains(&pair[0].as_str())) {
+            assert!(folder.join(&pair[1]).exists(), "fewstep {line:?} left no {}", pair[1]);
+        }
     }
 }
 

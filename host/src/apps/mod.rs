@@ -2,7 +2,6 @@
 //! set. All of it is the core's own work ([`fewstep_core::Session`]), so a device does the same to the same bytes.
 
 pub mod augment;
-pub mod experiment;
 pub mod measure;
 mod student;
 

@@ -1,9 +1,8 @@
-//! `fewstep augment`: a labelled data set from a student, and the experiment that says what it is worth.
+//! `fewstep augment`: a labelled data set from a student, alone or behind real pictures.
 
 use super::edit::check_data;
 use super::painting::{Drawing, counted};
 use crate::apps::augment::{Form, check_out, form, joined, pictures, write};
-use crate::apps::experiment::{self, Experiment};
 use crate::data::{self, Split};
 use crate::progress::Progress;
 use crate::sampling::StudentImage;
@@ -20,42 +19,29 @@ pub struct Args {
     /// Student image (.fsw)
     file: PathBuf,
     /// Pictures to draw, classes in turn
-    #[arg(long, required_unless_present = "experiment")]
-    count: Option<usize>,
+    #[arg(long)]
+    count: usize,
     /// Guidance strengths, in turn
     #[arg(long, value_delimiter = ',', default_value = "0.5,1,2", allow_negative_numbers = true)]
     guidance: Vec<f32>,
     #[command(flatten)]
     drawing: Drawing,
-    /// Real pictures to put first (or to experiment with): IDX folder, folder of PNG folders, or .npz
-    #[arg(long, required_if_eq("experiment", "true"))]
+    /// Real pictures to put first: IDX folder, folder of PNG folders, or .npz
+    #[arg(long)]
     data: Option<PathBuf>,
     /// Set to write: a new folder, or an .npz file
-    #[arg(long, required_unless_present = "experiment")]
-    out: Option<PathBuf>,
+    #[arg(long)]
+    out: PathBuf,
     /// Form of a folder [default: idx for grey pictures, else npz]
     #[arg(long, value_enum)]
     form: Option<Form>,
-    /// Train classifiers on few real pictures, alone, with classical augmentation, with the student's pictures, with
-    /// both, and measure them on the test pictures of --data
-    #[arg(long, conflicts_with_all = ["form", "out"])]
-    experiment: bool,
-    /// Real pictures a class, for each experiment
-    #[arg(long, value_delimiter = ',', default_value = "20,100,500", requires = "experiment")]
-    real: Vec<usize>,
-    /// Trainings of each kind, each of another seed and other real pictures
-    #[arg(long, default_value_t = 5, requires = "experiment")]
-    repeats: usize,
-    /// Pictures a training sees, repeats counted
-    #[arg(long, default_value_t = 60_000, requires = "experiment")]
-    images: u64,
     /// Report as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let count = args.count.unwrap_or(if args.experiment { 10_000 } else { 1 });
+    let count = args.count;
     ensure!((1..=MAX_COUNT).contains(&count), "--count {count}: give a number from 1 to {MAX_COUNT}");
     ensure!(!args.guidance.is_empty(), "--guidance: give at least one strength");
     let image = StudentImage::open(&args.file)?;
@@ -74,23 +60,9 @@ pub fn run(args: Args) -> Result<()> {
             real.classes()
         );
     }
-    let target = match &args.out {
-        Some(out) => {
-            check_out(out)?;
-            Some((out, form(out, args.form, (painter.shape().2, classes))?))
-        }
-        None => None,
-    };
-    let plan =
-        Experiment { real: args.real.clone(), repeats: args.repeats, images: args.images, seed: args.drawing.seed };
-    let test = match (args.experiment, &args.data, &real) {
-        (true, Some(path), Some(real)) => {
-            let test = data::open(path, Split::Test)?;
-            plan.check(real, &test)?;
-            Some(test)
-        }
-        _ => None,
-    };
+    let out = &args.out;
+    check_out(out)?;
+    let form = form(out, args.form, (painter.shape().2, classes))?;
 
     let progress = Mutex::new(Progress::new("augment", count as u64, "pictures"));
     let first = args.drawing.request(&painter, 0, 0, args.guidance[0]);
@@ -100,11 +72,6 @@ pub fn run(args: Args) -> Result<()> {
         }
     })?;
     drop(progress);
-    if let (Some(test), Some(real)) = (&test, &real) {
-        let rows = plan.run(real, test, &drawn)?;
-        return experiment::report(&plan, &rows, &args.guidance, count, args.json);
-    }
-    let (out, form) = target.context("--out")?;
     let all = match &real {
         Some(real) => joined(real, &drawn).context("--data")?,
         None => drawn,

@@ -4,10 +4,6 @@ use super::compare::psnr;
 use super::painting::{Drawing, MAX_SHOWN, Sheet, check_outputs, checksum, counted, decibels, write_picture};
 use crate::apps::{Painter, Task, fitting, start_step};
 use crate::data::{self, Dataset, Split, npz};
-use crate::features::{Classifier, Extractor};
-use crate::files;
-use crate::nn::{Engine, Precision};
-use crate::picture::{Plot, Series};
 use crate::sampling::StudentImage;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
@@ -40,12 +36,6 @@ pub struct Args {
     /// --class each picture becomes the class after its own
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Classifier of `train-features` that says which class the edited pictures are
-    #[arg(long, requires = "data")]
-    classifier: Option<PathBuf>,
-    /// Plot of likeness and class to write (.svg)
-    #[arg(long, requires = "classifier")]
-    plot: Option<PathBuf>,
     /// Picture to write, or a grid of several [default: edited.png, unless --npz, --json or --data is given]
     #[arg(long, conflicts_with = "data")]
     out: Option<PathBuf>,
@@ -146,26 +136,6 @@ fn edit(args: &Args, painter: &Painter, starts: &[u16]) -> Result<()> {
     Ok(())
 }
 
-/// The classifier of `path`, which must know pictures and classes of this shape.
-pub fn classifier(path: &std::path::Path, data: &Dataset) -> Result<Classifier> {
-    let extractor = Extractor::open(path)?;
-    let a = &extractor.net.arch;
-    ensure!(
-        (a.height, a.width, a.channels, a.classes) == (data.height, data.width, data.channels, data.classes()),
-        "--classifier {}: tells {} classes of {}x{}x{} pictures apart, the data has {} of {}x{}x{}; train one on this data",
-        path.display(),
-        a.classes,
-        a.height,
-        a.width,
-        a.channels,
-        data.classes(),
-        data.height,
-        data.width,
-        data.channels
-    );
-    Ok(extractor.net)
-}
-
 /// Refuses a data set of other pictures or more classes than the student's.
 pub fn check_data(painter: &Painter, data: &Dataset, path: &std::path::Path) -> Result<()> {
     let (h, w, c) = painter.shape();
@@ -196,11 +166,6 @@ fn measure(args: &Args, painter: &Painter, starts: &[u16], data: Dataset) -> Res
         args.count,
         data.len()
     );
-    let net = args.classifier.as_ref().map(|path| classifier(path, &data)).transpose()?;
-    if let Some(path) = &args.plot {
-        files::check_output(path)?;
-    }
-    Engine::select(Precision::F32)?;
     let classes = painter.info().classes;
     let target = |i: usize| args.class.unwrap_or((data.labels[i] + 1) % classes);
     let steps = args.drawing.steps(painter);
@@ -214,46 +179,24 @@ fn measure(args: &Args, painter: &Painter, starts: &[u16], data: Dataset) -> Res
             .collect();
         let drawn = painter.draw(&work)?;
         let likeness = psnr(&data.pictures[..drawn.len()], &drawn);
-        let agreed = match &net {
-            None => None,
-            Some(net) => {
-                let found = net.extract(&drawn)?.class;
-                Some(
-                    found.iter().enumerate().filter(|(i, class)| **class == target(*i)).count() as f64
-                        / args.count as f64,
-                )
-            }
-        };
-        rows.push((*strength, steps - start, likeness, agreed));
-    }
-    if let Some(path) = &args.plot {
-        let points = rows.iter().map(|(_, _, db, agreed)| (*db, 100.0 * agreed.unwrap_or(f64::NAN))).collect();
-        let plot = Plot {
-            title: "Edits: what is kept, and what is reached".into(),
-            x_label: "likeness to the input, dB".into(),
-            y_label: "classified as asked, %".into(),
-            log_y: false,
-            series: vec![Series { name: format!("w = {}", args.guidance), points }],
-        };
-        files::write_atomic(path, |w| Ok(w.write_all(plot.svg().as_bytes())?))?;
+        rows.push((*strength, steps - start, likeness));
     }
     if args.json {
         let strengths: Vec<_> = rows
             .iter()
-            .map(|(s, evaluations, db, agreed)| {
-                json!({ "strength": s, "evaluations": evaluations, "psnr_to_input": decibels(*db), "class_accuracy": agreed })
+            .map(|(s, evaluations, db)| {
+                json!({ "strength": s, "evaluations": evaluations, "psnr_to_input": decibels(*db) })
             })
             .collect();
         let report = json!({
             "file": args.file, "data": folder, "count": args.count, "seed": args.drawing.seed, "class": args.class,
-            "guidance": args.guidance, "steps": steps, "strengths": strengths, "plot": args.plot,
+            "guidance": args.guidance, "steps": steps, "strengths": strengths,
         });
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("strength   steps done   dB to the input   classified as asked   ({} test pictures)", args.count);
-        for (strength, done, db, agreed) in rows {
-            let agreed = agreed.map_or("-".into(), |a| format!("{:.1} %", 100.0 * a));
-            println!("{strength:8}   {done:10}   {db:15.2}   {agreed:>19}");
+        println!("strength   steps done   dB to the input   ({} test pictures)", args.count);
+        for (strength, done, db) in rows {
+            println!("{strength:8}   {done:10}   {db:15.2}");
         }
     }
     Ok(())

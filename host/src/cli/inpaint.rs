@@ -33,8 +33,8 @@ pub struct Args {
     /// 1 draws from noise alone, less keeps a trace of what is under the mask
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     strength: f32,
-    /// How often each step but the first is done, with noise in between (RePaint): more evaluations, fewer seams
-    #[arg(long, default_value_t = 2)]
+    /// How often each step but the first is done, with noise in between (RePaint): more evaluations, more likeness
+    #[arg(long, default_value_t = 1)]
     passes: u16,
     /// Variations, each of other noise; with --data the number of pictures
     #[arg(long, default_value_t = 1)]

@@ -40,7 +40,7 @@ impl Drawing {
     pub fn painter<'a>(&self, image: &'a StudentImage) -> Result<Painter<'a>> {
         let painter = Painter::new(image, &self.backend)?;
         let own = usize::from(painter.info().steps);
-        check_steps(Kind::Student(own), self.steps(&painter).into(), self.sampler)?;
+        check_steps(Kind::Student(own), self.steps.unwrap_or(own), self.sampler)?;
         use_threads(self.threads)?;
         Ok(painter)
     }
