@@ -45,23 +45,6 @@ impl Gradients {
     }
 }
 
-/// Mean and half width of the 95 % interval of the mean (Student's t) of independent values.
-pub fn mean_and_interval(values: &[f64]) -> (f64, f64) {
-    /// Two-sided 95 % quantiles of Student's t with 1 to 30 degrees of freedom.
-    const T: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-    ];
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    if values.len() < 2 {
-        return (mean, f64::INFINITY);
-    }
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let t = T.get(values.len() - 2).copied().unwrap_or(1.96);
-    (mean, t * (variance / n).sqrt())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,13 +64,5 @@ mod tests {
         assert!(g.seam().is_nan());
         // Of 9 + 8 pairs three differ, by 9 and 18.
         assert!((g.inside() - 3.0 * 27.0 / 34.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn intervals_are_students() {
-        let (mean, half) = mean_and_interval(&[1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(mean, 3.0);
-        assert!((half - 2.776 * (2.5f64 / 5.0).sqrt()).abs() < 1e-12);
-        assert_eq!(mean_and_interval(&[7.0]), (7.0, f64::INFINITY));
     }
 }

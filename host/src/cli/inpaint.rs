@@ -209,11 +209,13 @@ fn measure(args: &Args, painter: &Painter, start: u16, data: &Dataset) -> Result
             }
         }
     }
+    let steps = args.drawing.steps(painter);
+    let evaluations = evaluations(steps, start, args.passes);
     if let Some(path) = &args.out {
         let shown = each.len().min(12);
         let holes: Vec<Vec<u8>> = (0..shown).map(|i| with_hole(data.picture(i), &masks[i], shape.2)).collect();
         let sheet = Sheet {
-            title: format!("{} passes, w = {}", args.passes, args.guidance),
+            title: format!("{}, w = {}", counted(evaluations as usize, "evaluation"), args.guidance),
             columns: vec![String::new(); shown],
             rows: vec![
                 ("source".into(), (0..shown).map(|i| Some(data.picture(i))).collect()),
@@ -223,8 +225,6 @@ fn measure(args: &Args, painter: &Painter, start: u16, data: &Dataset) -> Result
         };
         sheet.write(path, shape)?;
     }
-    let steps = args.drawing.steps(painter);
-    let evaluations = evaluations(steps, start, args.passes);
     let in_hole = psnr(&here, &there);
     let across = seams.seam() / sources.seam();
     if args.json {
