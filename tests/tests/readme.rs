@@ -6,22 +6,27 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 11] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
     "docs/applications.md",
     "docs/architecture.md",
+    "docs/boards.md",
     "docs/distillation.md",
+    "docs/evaluation.md",
     "docs/format.md",
+    "docs/kernels.md",
     "firmware-sim/README.md",
 ];
 /// Folders whose scripts run the program.
 const SCRIPTS: [&str; 2] = ["assets", "docs/images"];
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "data",
     "train-teacher",
     "distill",
+    "evaluate",
+    "train-features",
     "export",
     "sample",
     "edit",
@@ -131,16 +136,16 @@ fn every_verb_and_flag_that_is_shown_exists() {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // README and applications show all of them but what works on data sets; the script trains, distils, exports,
-    // compares.
+    // README and two pages show all of them but what works on data sets; the script trains, distils, exports, trains
+    // features, compares, evaluates.
     for verb in VERBS.iter().filter(|v| **v != "data") {
-        let page = |name: &str| ["README.md", "docs/applications.md"].contains(&name);
+        let page = |name: &str| ["README.md", "docs/applications.md", "docs/evaluation.md"].contains(&name);
         assert!(
             shown.iter().any(|(name, line)| page(name) && line[0] == *verb),
-            "neither the README nor docs/applications.md shows {verb}"
+            "neither the README nor docs/applications.md nor docs/evaluation.md shows {verb}"
         );
     }
-    assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 4);
+    assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 6);
 }
 
 /// In a folder where none of its files are, every line of the README is refused for want of a file, not of a flag.
