@@ -388,7 +388,10 @@ mod tests {
     /// The PNG inside kitty's escapes is the picture, enlarged.
     #[test]
     fn kitty_gets_the_picture() {
-        let picture: Vec<u8> = (0..48 * 48 * 3).map(|i| (i * i % 251) as u8).collect();
+        // Mixed bits, which do not shrink: more than one piece.
+        let mixed =
+            |i: u32| (i.wrapping_mul(0x9e37_79b9) ^ (i.wrapping_mul(0x9e37_79b9) >> 15)).wrapping_mul(0x2c1b_3c6d);
+        let picture: Vec<u8> = (0..48 * 48 * 3).map(|i| (mixed(i) >> 24) as u8).collect();
         let text = render(&[&picture], (48, 48, 3), Display::Kitty, 200, true).unwrap();
         let pieces: Vec<&str> = text.trim_end().split("\x1b\\").filter(|p| !p.is_empty()).collect();
         assert!(pieces.len() > 1 && pieces[0].starts_with("\x1b_Ga=T,f=100,m=1;"));
