@@ -268,10 +268,10 @@ mod tests {
             let hole = hole(7, i, (28, 20, 1));
             let size = hole.iter().filter(|m| **m == 1).count();
             (least, most) = (least.min(size), most.max(size));
-            let edge = |p: usize| p / 20 == 0 || p / 20 == 27 || p % 20 == 0 || p % 20 == 19;
-            assert!((0..hole.len()).all(|p| hole[p] == 0 || !edge(p)), "hole {i} is at the edge");
+            let edge = |y: usize, x: usize| [0, 27].contains(&y) || [0, 19].contains(&x);
+            assert!((0..hole.len()).all(|p| hole[p] == 0 || !edge(p / 20, p % 20)), "hole {i} is at the edge");
         }
-        assert!(least >= 7 * 5 && least < 60 && most <= 14 * 10 && most > 110, "{least} to {most}");
+        assert!((7 * 5..60).contains(&least) && (110..=14 * 10).contains(&most), "{least} to {most}");
         for shape in [(1, 1, 1), (2, 3, 3)] {
             assert!(hole(7, 0, shape).contains(&1));
         }
