@@ -237,7 +237,7 @@ impl<'a> Session<'a> {
     /// The request does not fit the image, neither does the other class, or the share is not within 0 and 1.
     pub fn begin_morph(&mut self, request: &Request, morph: &Morph) -> Result<(), RequestError> {
         let steps = self.check_request(request)?;
-        self.check_request(&Request { class: morph.class, ..*request })?;
+        self.check_class(morph.class)?;
         // Not a number is in no range.
         if !(0.0..=1.0).contains(&morph.at) {
             return Err(RequestError::Share { found: morph.at });
@@ -296,22 +296,21 @@ impl<'a> Session<'a> {
     /// Runs one stage of the current denoising step: the embedding, one operation, or the update of z. On a
     /// microcontroller that is some milliseconds.
     pub fn step_op(&mut self) -> Progress {
-        let Some(stage) = self.stage() else { return Progress::Done };
-        let Some(mut run) = self.run else { return Progress::Done };
+        let (Some(stage), Some(run)) = (self.stage(), &self.run) else { return Progress::Done };
         let (model, kernels) = (self.model, self.backend.kernels());
-        let row = self.row(run.step, run.steps);
+        let (class, w, row) = (run.class, run.request.w, self.row(run.step, run.steps));
         // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
         match stage {
-            Stage::Embed => _ = execute_embed(model.image(), kernels, row, run.class, run.request.w, self.arena),
+            Stage::Embed => _ = execute_embed(model.image(), kernels, row, class, w, self.arena),
             Stage::Op(op) => _ = execute(model.image(), kernels, row, op.into(), self.arena),
-            Stage::Update => _ = self.update(&run),
+            Stage::Update => _ = self.run.and_then(|run| self.update(&run)),
         }
+        let Some(run) = &mut self.run else { return Progress::Done };
         match stage {
             Stage::Update if run.again() => (run.pass, run.stage) = (run.pass + 1, 0),
             Stage::Update => (run.step, run.pass, run.stage) = (run.step + 1, 0, 0),
             _ => run.stage += 1,
         }
-        self.run = Some(run);
         match run.step < run.steps {
             true => Progress::Running { step: run.step, steps: run.steps },
             false => Progress::Done,
@@ -320,7 +319,7 @@ impl<'a> Session<'a> {
 
     /// What [`Session::step_op`] runs next; `None` when no run is under way.
     pub fn stage(&self) -> Option<Stage> {
-        let run = self.run.filter(|run| run.step < run.steps)?;
+        let run = self.run.as_ref().filter(|run| run.step < run.steps)?;
         let ops = self.model.image().info().counts.ops;
         Some(match run.stage {
             0 => Stage::Embed,
@@ -335,14 +334,14 @@ impl<'a> Session<'a> {
     /// Steps are left, or `out` has another length.
     pub fn finish(&mut self, out: &mut [u8]) -> Result<(), RequestError> {
         self.check_output(out)?;
-        match self.run {
+        match &self.run {
             Some(run) if run.step >= run.steps => {}
             Some(run) => return Err(RequestError::NotFinished { step: run.step, steps: run.steps }),
             None => return Err(RequestError::NotFinished { step: 0, steps: 0 }),
         }
         let geometry = self.model.geometry();
         geometry.store(self.z(), out);
-        if let Some(inpaint) = self.run.and_then(|run| run.inpaint) {
+        if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep(inpaint.picture, inpaint.mask, out);
         }
         Ok(())
@@ -407,12 +406,18 @@ impl<'a> Session<'a> {
         }
     }
 
+    fn check_class(&self, class: u16) -> Result<(), RequestError> {
+        let classes = self.model.image().info().classes;
+        match class < classes {
+            true => Ok(()),
+            false => Err(RequestError::Class { found: class, classes }),
+        }
+    }
+
     /// Checks a request and returns its number of steps.
     fn check_request(&self, request: &Request) -> Result<u16, RequestError> {
         let info = self.model.image().info();
-        if request.class >= info.classes {
-            return Err(RequestError::Class { found: request.class, classes: info.classes });
-        }
+        self.check_class(request.class)?;
         // Not a number is in no range.
         if !(info.w_min..=info.w_max).contains(&request.w) {
             return Err(RequestError::Guidance { found: request.w, min: info.w_min, max: info.w_max });

@@ -91,18 +91,17 @@ impl Geometry {
                 let columns = x.saturating_sub(SEAM)..(x + SEAM + 1).min(self.width);
                 for c in 0..self.channels {
                     let (mut sum, mut weights) = (0.0, 0.25);
-                    for (near_y, near_x) in rows.clone().flat_map(|near_y| columns.clone().map(move |x| (near_y, x))) {
-                        if !kept(near_y, near_x) {
-                            continue;
-                        }
-                        let (dy, dx) = (near_y.abs_diff(y), near_x.abs_diff(x));
-                        let square = (dy * dy + dx * dx) as f32;
-                        let weight = 1.0 / (square * square);
-                        let place = self.place(near_y, near_x) + c;
-                        let element = (near_y * self.width + near_x) * self.channels + c;
-                        if let (Some(known), Some(&v)) = (known(element, place), v.get(place)) {
-                            sum += weight * (known - v);
-                            weights += weight;
+                    for near_y in rows.clone() {
+                        for near_x in columns.clone().filter(|&x| kept(near_y, x)) {
+                            let (dy, dx) = (near_y.abs_diff(y), near_x.abs_diff(x));
+                            let square = (dy * dy + dx * dx) as f32;
+                            let weight = 1.0 / (square * square);
+                            let place = self.place(near_y, near_x) + c;
+                            let element = (near_y * self.width + near_x) * self.channels + c;
+                            if let (Some(known), Some(&v)) = (known(element, place), v.get(place)) {
+                                sum += weight * (known - v);
+                                weights += weight;
+                            }
                         }
                     }
                     if let Some(v) = v.get_mut(self.place(y, x) + c) {
