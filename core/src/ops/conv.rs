@@ -57,12 +57,21 @@ pub enum ConvOut<'a> {
 /// acc = sum over the kernel of (q - zp) * w, exact;
 /// y = acc * (scale * a) + bias * b \[+ old * c\]; out = saturate(rne(y)), or y itself for f32.
 pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
-    convolve(p, &Rows { weights: p.weights, len: p.kernel * p.kernel * p.cin, cin: p.cin }, input, out);
+    let weights = Rows { weights: p.weights, len: p.kernel * p.kernel * p.cin, cin: p.cin };
+    match input {
+        ConvIn::I8(input) => convolve(p, &weights, input, out),
+        ConvIn::I16(input) => convolve(p, &weights, input, out),
+    }
 }
 
-/// The same with the weights in [`blocks`].
+/// The same with the weights in [`blocks`], which are for int8 inputs alone.
 pub fn conv_blocks(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
-    convolve(p, &Blocks { weights: p.weights, taps: p.kernel * p.kernel, cin: p.cin }, input, out);
+    match input {
+        ConvIn::I8(input) => {
+            convolve(p, &Blocks { weights: p.weights, taps: p.kernel * p.kernel, cin: p.cin }, input, out);
+        }
+        ConvIn::I16(_) => debug_assert!(false, "a parsed model has no such operation"),
+    }
 }
 
 /// Weights in some order.
@@ -119,26 +128,20 @@ impl Weights for Blocks<'_> {
     }
 }
 
-fn convolve(p: &Conv<'_>, weights: &impl Weights, input: ConvIn<'_>, out: ConvOut<'_>) {
+fn convolve<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], out: ConvOut<'_>) {
     match out {
-        ConvOut::I8(out) => each_output(p, weights, input, |i, y| out[i] = rne_i8(y)),
-        ConvOut::I16(out) => each_output(p, weights, input, |i, y| out[i] = rne_i16(y)),
+        ConvOut::I8(out) => accumulate(p, weights, input, &mut |i, y| out[i] = rne_i8(y)),
+        ConvOut::I16(out) => accumulate(p, weights, input, &mut |i, y| out[i] = rne_i16(y)),
         ConvOut::I16Add(out) => {
-            each_output(p, weights, input, |i, y| out[i] = rne_i16(y + f32::from(out[i]) * p.c));
+            accumulate(p, weights, input, &mut |i, y| out[i] = rne_i16(y + f32::from(out[i]) * p.c));
         }
-        ConvOut::F32(out) => each_output(p, weights, input, |i, y| out[i] = y),
+        ConvOut::F32(out) => accumulate(p, weights, input, &mut |i, y| out[i] = y),
     }
 }
 
-/// Calls `put(index in [height][width][cout], y)` for every output.
-fn each_output(p: &Conv<'_>, weights: &impl Weights, input: ConvIn<'_>, put: impl FnMut(usize, f32)) {
-    match input {
-        ConvIn::I8(input) => accumulate(p, weights, input, put),
-        ConvIn::I16(input) => accumulate(p, weights, input, put),
-    }
-}
-
-fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], mut put: impl FnMut(usize, f32)) {
+/// Calls `put(index in [height][width][cout], y)` for every output. `put` is no type parameter: devices have little room
+/// for copies of this loop.
+fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], put: &mut dyn FnMut(usize, f32)) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
     // One output channel at a time: its weights stay in the nearest memory while the input passes.
