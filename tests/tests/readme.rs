@@ -21,13 +21,16 @@ const DOCUMENTS: [&str; 11] = [
 ];
 /// Folders whose scripts run the program.
 const SCRIPTS: [&str; 2] = ["assets", "docs/images"];
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 19] = [
     "data",
     "train-teacher",
     "distill",
     "evaluate",
     "train-features",
     "export",
+    "bench",
+    "fit",
+    "flash",
     "sample",
     "edit",
     "inpaint",
