@@ -77,7 +77,7 @@ impl Geometry {
     /// there is no seam.
     ///
     /// From z = cos x + sin eps and v = cos eps - sin x follows v = (cos z - x) / sin. A drawn pixel's correction is the
-    /// mean of (known v - v) of the kept pixels within [`SEAM`] rows and columns, each weighing 1 / d^4 at distance d,
+    /// mean of (known v - v) of the kept pixels within `SEAM` rows and columns, each weighing 1 / d^4 at distance d,
     /// and of a zero that weighs 1/4.
     pub fn know(&self, picture: &[u8], mask: &[u8], (sin, cos): (f32, f32), z: &[f32], v: &mut [f32]) {
         let known = |element: usize, place: usize| {
