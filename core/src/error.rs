@@ -264,6 +264,20 @@ pub enum RequestError {
         /// Bytes needed.
         expected: usize,
     },
+    /// The output slice has not exactly [`Model::row_bytes`](crate::Model::row_bytes) bytes.
+    RowLength {
+        /// Bytes given.
+        found: usize,
+        /// Bytes needed.
+        expected: usize,
+    },
+    /// The picture has no such row.
+    Row {
+        /// Row asked for.
+        found: u16,
+        /// Rows of the picture.
+        height: u16,
+    },
     /// The start picture has not exactly [`Model::output_bytes`](crate::Model::output_bytes) bytes.
     PictureLength {
         /// Bytes given.
@@ -318,6 +332,12 @@ impl fmt::Display for RequestError {
             }
             RequestError::OutputLength { found, expected } => {
                 write!(f, "output holds {found} bytes, a picture has {expected}")
+            }
+            RequestError::RowLength { found, expected } => {
+                write!(f, "output holds {found} bytes, a row has {expected}")
+            }
+            RequestError::Row { found, height } => {
+                write!(f, "row {found} is not one of the picture's {height} rows (0 to {})", height.saturating_sub(1))
             }
             RequestError::PictureLength { found, expected } => {
                 write!(f, "start picture has {found} bytes, expected {expected}")

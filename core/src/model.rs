@@ -97,6 +97,12 @@ impl<'a> Model<'a> {
         usize::from(info.height) * usize::from(info.width) * usize::from(info.channels)
     }
 
+    /// Bytes of a row of the picture: width x channels.
+    pub fn row_bytes(&self) -> usize {
+        let info = self.image.info();
+        usize::from(info.width) * usize::from(info.channels)
+    }
+
     /// Number of operations of one network evaluation, without embedding and update.
     pub fn op_count(&self) -> usize {
         self.image.info().counts.ops.into()

@@ -328,23 +328,74 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Guidance strength from the next step on: a knob that may be turned while the picture is drawn. The step under way
+    /// keeps its own, unless its embedding is still to come. Nothing happens when no run is under way.
+    ///
+    /// # Errors
+    /// The image was not trained for `w`.
+    pub fn set_guidance(&mut self, w: f32) -> Result<(), RequestError> {
+        self.check_guidance(w)?;
+        if let Some(run) = &mut self.run {
+            run.request.w = w;
+        }
+        Ok(())
+    }
+
     /// Writes the picture ([`Model::output_bytes`] bytes). May be called again until the next `begin`.
     ///
     /// # Errors
     /// Steps are left, or `out` has another length.
     pub fn finish(&mut self, out: &mut [u8]) -> Result<(), RequestError> {
         self.check_output(out)?;
-        match &self.run {
-            Some(run) if run.step >= run.steps => {}
-            Some(run) => return Err(RequestError::NotFinished { step: run.step, steps: run.steps }),
-            None => return Err(RequestError::NotFinished { step: 0, steps: 0 }),
-        }
+        self.check_finished()?;
         let geometry = self.model.geometry();
         geometry.store(self.z(), out);
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep(inpaint.picture, inpaint.mask, out);
         }
         Ok(())
+    }
+
+    /// Writes row `y` of the picture, from 0 at the top ([`Model::row_bytes`] bytes: width x channels). The rows together
+    /// are what [`Session::finish`] writes; a display or a serial line that takes them one by one needs memory for a row
+    /// and not for the picture. In any order, as often as wanted, until the next `begin`.
+    ///
+    /// ```no_run
+    /// # fn send(_: &[u8]) {}
+    /// # fn show(session: &mut fewstep_core::Session<'_>) -> Result<(), fewstep_core::RequestError> {
+    /// let mut row = [0; 28]; // model.row_bytes()
+    /// for y in 0..session.model().info().height {
+    ///     session.finish_row(y, &mut row)?;
+    ///     send(&row);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Steps are left, there is no row `y`, or `row` has another length.
+    pub fn finish_row(&mut self, y: u16, row: &mut [u8]) -> Result<(), RequestError> {
+        let (height, expected) = (self.model.image().info().height, self.model.row_bytes());
+        if row.len() != expected {
+            return Err(RequestError::RowLength { found: row.len(), expected });
+        }
+        if y >= height {
+            return Err(RequestError::Row { found: y, height });
+        }
+        self.check_finished()?;
+        let geometry = self.model.geometry();
+        geometry.store_row(self.z(), y.into(), row);
+        if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
+            geometry.keep_row(inpaint.picture, inpaint.mask, y.into(), row);
+        }
+        Ok(())
+    }
+
+    fn check_finished(&self) -> Result<(), RequestError> {
+        match &self.run {
+            Some(run) if run.step >= run.steps => Ok(()),
+            Some(run) => Err(RequestError::NotFinished { step: run.step, steps: run.steps }),
+            None => Err(RequestError::NotFinished { step: 0, steps: 0 }),
+        }
     }
 
     /// The sampler's move of z after the operations of a step.
@@ -414,14 +465,20 @@ impl<'a> Session<'a> {
         }
     }
 
+    fn check_guidance(&self, w: f32) -> Result<(), RequestError> {
+        let info = self.model.image().info();
+        // Not a number is in no range.
+        match (info.w_min..=info.w_max).contains(&w) {
+            true => Ok(()),
+            false => Err(RequestError::Guidance { found: w, min: info.w_min, max: info.w_max }),
+        }
+    }
+
     /// Checks a request and returns its number of steps.
     fn check_request(&self, request: &Request) -> Result<u16, RequestError> {
         let info = self.model.image().info();
         self.check_class(request.class)?;
-        // Not a number is in no range.
-        if !(info.w_min..=info.w_max).contains(&request.w) {
-            return Err(RequestError::Guidance { found: request.w, min: info.w_min, max: info.w_max });
-        }
+        self.check_guidance(request.w)?;
         let steps = if request.steps == 0 { info.steps } else { request.steps };
         if !info.steps.is_multiple_of(steps) {
             return Err(RequestError::Steps { found: steps, image: info.steps });

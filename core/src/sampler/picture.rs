@@ -122,21 +122,43 @@ impl Geometry {
 
     /// Copies the pixels that `mask` keeps from `picture` to `out`.
     pub fn keep(&self, picture: &[u8], mask: &[u8], out: &mut [u8]) {
-        let channels = self.channels.max(1);
-        let pixels = out.chunks_exact_mut(channels).zip(picture.chunks_exact(channels)).zip(mask);
+        for (y, row) in self.rows(out) {
+            self.keep_row(picture, mask, y, row);
+        }
+    }
+
+    /// Copies the pixels of row `y` that `mask` keeps from `picture` to `row`.
+    pub fn keep_row(&self, picture: &[u8], mask: &[u8], y: usize, row: &mut [u8]) {
+        let (width, channels) = (self.width.max(1), self.channels.max(1));
+        let mask = mask.chunks_exact(width).nth(y).unwrap_or_default();
+        let picture = picture.chunks_exact(width * channels).nth(y).unwrap_or_default();
+        let pixels = row.chunks_exact_mut(channels).zip(picture.chunks_exact(channels)).zip(mask);
         for ((out, picture), _) in pixels.filter(|(_, mask)| **mask == 0) {
             out.copy_from_slice(picture);
         }
     }
 
-    /// Bytes of z: clamp(floor((z + 1) * 127.5 + 0.5)) to 0 ..= 255.
+    /// Bytes of z, as [`Geometry::store_row`].
     pub fn store(&self, z: &[f32], picture: &mut [u8]) {
-        self.for_each(|element, place| {
-            if let (Some(&z), Some(byte)) = (z.get(place), picture.get_mut(element)) {
+        for (y, row) in self.rows(picture) {
+            self.store_row(z, y, row);
+        }
+    }
+
+    /// The rows of a picture with their numbers.
+    fn rows<'p>(&self, picture: &'p mut [u8]) -> impl Iterator<Item = (usize, &'p mut [u8])> + use<'p> {
+        picture.chunks_exact_mut((self.width * self.channels).max(1)).enumerate()
+    }
+
+    /// Bytes of row `y` of z: clamp(floor((z + 1) * 127.5 + 0.5)) to 0 ..= 255.
+    pub fn store_row(&self, z: &[f32], y: usize, row: &mut [u8]) {
+        for (x, pixel) in row.chunks_exact_mut(self.channels.max(1)).enumerate() {
+            let z = z.get(self.place(y, x)..).unwrap_or_default();
+            for (byte, &z) in pixel.iter_mut().zip(z) {
                 // The cast truncates, which is floor for what is not negative, and saturates; NaN gives 0.
                 *byte = ((z + 1.0) * 127.5 + 0.5) as u8;
             }
-        });
+        }
     }
 }
 
