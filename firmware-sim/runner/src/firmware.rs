@@ -60,7 +60,7 @@ impl Default for Options {
 }
 
 impl Options {
-    fn sources(&self) -> Result<PathBuf, Error> {
+    pub(crate) fn sources(&self) -> Result<PathBuf, Error> {
         let dir = self
             .sources
             .clone()
@@ -71,7 +71,7 @@ impl Options {
         found.ok_or(Error::NoSources { dir })
     }
 
-    fn target_dir(&self, sources: &Path) -> Result<PathBuf, Error> {
+    pub(crate) fn target_dir(&self, sources: &Path) -> Result<PathBuf, Error> {
         let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let dir = self
             .target_dir
@@ -125,18 +125,9 @@ impl Firmware {
         let sources = options.sources()?;
         let target_dir = options.target_dir(&sources)?;
         let compiler = toolchain::find(&board.target.triple, options.toolchain, notice)?;
-        // A compiler of another version must not find the first one's results.
-        let build_dir = target_dir.join(match compiler.kind {
-            Toolchain::Installed => "firmware",
-            Toolchain::BuildStd => "firmware-build-std",
-        });
-        std::fs::create_dir_all(&build_dir).map_err(Error::io(build_dir.display().to_string()))?;
-
-        // Boards share a folder, and so the ELF file's name: one builds and reads at a time.
-        let lock = build_dir.join("runner.lock");
-        let lock = File::create(&lock)
-            .and_then(|file| file.lock().map(|()| file))
-            .map_err(Error::io(lock.display().to_string()))?;
+        let build_dir = target_dir.join(compiler.folder("firmware"));
+        // Boards share a folder, and so the ELF file's name.
+        let lock = lock(&build_dir)?;
         notice(&format!("building the firmware for {}", board.name));
         cargo_firmware(board, board_file, &sources, &build_dir, &compiler, options)?;
         let path = build_dir.join(&board.target.triple).join("firmware/fewstep-firmware");
@@ -165,6 +156,13 @@ impl Firmware {
         let entry = elf.entry();
         Ok(Self { entry, sections, flash_bytes, log, toolchain: compiler.kind, counter, elf: bytes })
     }
+}
+
+/// Makes a folder for build results, and waits for its lock: one builds and reads at a time.
+pub(crate) fn lock(build_dir: &Path) -> Result<File, Error> {
+    std::fs::create_dir_all(build_dir).map_err(Error::io(build_dir.display().to_string()))?;
+    let lock = build_dir.join("runner.lock");
+    File::create(&lock).and_then(|file| file.lock().map(|()| file)).map_err(Error::io(lock.display().to_string()))
 }
 
 fn cargo_firmware(
@@ -198,14 +196,15 @@ fn rust_flags(board: &Board) -> String {
     format!("-Ctarget-cpu={}{}", board.target.cpu, cfg.collect::<String>())
 }
 
-fn cargo_counter(sources: &Path, build_dir: &Path, limit: Duration) -> Result<PathBuf, String> {
+pub(crate) fn cargo_counter(sources: &Path, build_dir: &Path, limit: Duration) -> Result<PathBuf, String> {
     let args = ["build", "--locked", "--quiet", "--release", "-p", "fewstep-insn-plugin"].map(OsString::from);
     cargo("the instruction counter", sources, build_dir, &args, &[], limit).map_err(|error| error.to_string())?;
     let file = format!("{}fewstep_insn_plugin{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     Ok(build_dir.join("release").join(file))
 }
 
-fn cargo(
+/// Runs cargo on the workspace in the folder `sources`, with that folder's configuration.
+pub(crate) fn cargo(
     what: &str,
     sources: &Path,
     build_dir: &Path,
@@ -215,6 +214,7 @@ fn cargo(
 ) -> Result<(), Error> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = process::tied(&program);
+    command.current_dir(sources);
     command.args(args).arg("--manifest-path").arg(sources.join("Cargo.toml")).arg("--target-dir").arg(build_dir);
     // What is set for the build of the host packages does not hold for this one.
     for name in [

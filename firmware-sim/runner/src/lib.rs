@@ -16,11 +16,14 @@
 //! - [`stream`]: records out of the UART's bytes;
 //! - [`log`]: defmt lines out of frames;
 //! - [`counts`]: what the instruction counter wrote;
+//! - [`Program`]: examples and firmwares in C, booted as they are;
+//! - [`c_library`]: the static library for C;
 //! - [`measure_layer`]: one convolution, counted and compared.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod c_library;
 pub mod counts;
 pub mod elf;
 pub mod emulator;
@@ -29,6 +32,7 @@ pub mod firmware;
 mod layer;
 pub mod log;
 mod process;
+mod program;
 mod simulate;
 pub mod stream;
 mod toolchain;
@@ -38,4 +42,5 @@ pub use fewstep_board::{Board, BoardError};
 pub use fewstep_wire::{Fault, Sampler, Status, Task};
 pub use firmware::{Firmware, Options, Toolchain, boards_dir};
 pub use layer::{Layer, LayerError, LayerOutcome, measure_layer};
+pub use program::{Program, Ran, Size};
 pub use simulate::{Event, Flash, Image, Outcome, Request, Simulator, simulate};

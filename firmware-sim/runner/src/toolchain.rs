@@ -26,6 +26,16 @@ pub(crate) struct Compiler {
     pub args: Vec<OsString>,
 }
 
+impl Compiler {
+    /// A folder for build results: a compiler of another version must not find the first one's.
+    pub fn folder(&self, name: &str) -> String {
+        match self.kind {
+            Toolchain::Installed => name.into(),
+            Toolchain::BuildStd => format!("{name}-build-std"),
+        }
+    }
+}
+
 /// Finds a compiler for `triple`; `wanted` restricts the search.
 pub(crate) fn find(triple: &str, wanted: Option<Toolchain>, notice: &mut dyn FnMut(&str)) -> Result<Compiler, Error> {
     let rustc = std::env::var_os("RUSTC").map_or_else(|| PathBuf::from("rustc"), PathBuf::from);
