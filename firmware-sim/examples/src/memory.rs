@@ -19,6 +19,7 @@ impl<T> Once<T> {
     }
 
     /// The value; `None` from the second call on.
+    #[expect(clippy::mut_from_ref, reason = "`taken` lets one caller through")]
     pub fn take(&'static self) -> Option<&'static mut T> {
         if self.taken.swap(true, Ordering::Acquire) {
             return None;

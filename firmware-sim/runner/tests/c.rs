@@ -2,6 +2,7 @@
 //! the host's, byte for byte, and every error that it can see is seen. Then the layouts for Zephyr, PlatformIO and
 //! Arduino, as far as they can be checked without those tools.
 
+#[allow(dead_code, reason = "simulators are for the tests of the firmware that draws")]
 mod common;
 mod text;
 
