@@ -213,6 +213,8 @@ fn the_arduino_sketch_draws() {
         .arg(c.join("examples/Draw"))
         .arg("-I")
         .arg(c.join("example"))
+        .arg("-I")
+        .arg(&folder)
         .arg("-L")
         .arg(c.join("example"))
         .arg("-T")
