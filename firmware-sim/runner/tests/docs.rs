@@ -44,7 +44,8 @@ fn run(folder: &Path, command: &str) -> String {
 
 /// Whether the commands' target is installed and gcc is there: a person has them by the text's first lines.
 fn ready() -> bool {
-    let libraries = Command::new("rustc").args(["--print", "target-libdir", "--target", "thumbv7em-none-eabihf"]).output();
+    let libraries =
+        Command::new("rustc").args(["--print", "target-libdir", "--target", "thumbv7em-none-eabihf"]).output();
     let target = libraries.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir());
     let gcc = Command::new("arm-none-eabi-gcc").arg("--version").output().is_ok();
     let qemu = Command::new("qemu-system-arm").arg("--version").output().is_ok();
