@@ -12,7 +12,7 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
     let pad = k / 2;
     let sum = k * k * cin;
     for first in (0..p.cout).step_by(CHANNELS) {
-        sink.channels(p, first, 0);
+        sink.channels(first, 0);
         let count = CHANNELS.min(p.cout - first);
         let weights = &p.weights[first * sum..(first + count) * sum];
         // taps[ky][channel][kx]: sum of the weights of that tap, for the zero point.

@@ -2,7 +2,6 @@
 
 use super::panel::CHANNELS;
 use super::simd::round_saturated;
-use super::store::Factors;
 use super::{bare, direct, winograd};
 use crate::ops::{self, Conv, ConvIn, ConvOut};
 
@@ -18,7 +17,8 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     let small = |x: f32| -FINITE < x && x < FINITE;
     let exact = |x: f32| x == 0.0 || !(-NORMAL < x && x < NORMAL);
     let mut channels = p.scale.iter().zip(p.bias);
-    if !(channels.all(|(scale, bias)| small(scale * p.a) && exact(scale * p.a) && small(bias * p.b)) && small(p.c)) {
+    let channels = channels.all(|(scale, bias)| small(scale * p.a) && exact(scale * p.a) && small(bias * p.b));
+    if !(channels && exact(p.a) && small(p.c)) {
         return ops::conv(p, input, out);
     }
     let words: &mut [u32] = bytemuck::try_cast_slice_mut(whole_words(scratch)).unwrap_or_default();
@@ -44,40 +44,61 @@ fn whole_words(bytes: &mut [u8]) -> &mut [u8] {
 #[derive(Debug)]
 pub struct Sink<'a> {
     out: ConvOut<'a>,
+    scale: &'a [f32],
+    bias: &'a [f32],
+    /// [`Conv::a`], `b`, `c`, and `a` over what the accumulators are too large by.
+    a: f32,
+    b: f32,
     c: f32,
+    part: f32,
     cout: usize,
-    /// The channels: the first, how many there are, their factors.
+    /// The channels: the first, and how many there are.
     first: usize,
     count: usize,
-    factors: Factors,
+}
+
+/// Lines of neighbouring cells.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lines {
+    /// The first cell's number.
+    pub cell: usize,
+    /// Cells of a line.
+    pub cells: usize,
+    pub lines: usize,
+    /// Cells from a line's first to the next line's, in the picture and among the accumulators.
+    pub stride: usize,
+    pub acc_stride: usize,
 }
 
 impl<'a> Sink<'a> {
-    pub fn new(p: &Conv<'_>, out: ConvOut<'a>) -> Self {
-        let none = [0.0; CHANNELS];
-        Self { out, c: p.c, cout: p.cout, first: 0, count: 0, factors: Factors { scale: none, bias: none } }
+    pub fn new(p: &Conv<'a>, out: ConvOut<'a>) -> Self {
+        let Conv { scale, bias, a, b, c, cout, .. } = *p;
+        Self { out, scale, bias, a, b, c, part: a, cout, first: 0, count: 0 }
     }
 
     /// The next accumulators are of channels `first..first + 4`, as far as they exist, and 2^shift times their value.
     /// Scales are divided by that, instead of accumulators: both are exact, and so is their product as it was.
-    pub fn channels(&mut self, p: &Conv<'_>, first: usize, shift: u32) {
+    pub fn channels(&mut self, first: usize, shift: u32) {
         self.first = first;
-        self.count = CHANNELS.min(p.cout - first);
-        // 2^-shift.
-        let part = f32::from_bits((127 - shift) << 23);
-        let (scale, bias) = (&p.scale[first..][..self.count], &p.bias[first..][..self.count]);
-        for (i, (scale, bias)) in scale.iter().zip(bias).enumerate() {
-            self.factors.scale[i] = scale * p.a * part;
-            self.factors.bias[i] = bias * p.b;
-        }
+        self.count = CHANNELS.min(self.cout - first);
+        // a 2^-shift.
+        self.part = self.a * f32::from_bits((127 - shift) << 23);
     }
 
     /// acc: [cells][4], of the cells from `cell` on.
     pub fn cells(&mut self, cell: usize, cells: usize, acc: &[i32]) {
-        let acc = &acc[..cells * CHANNELS];
-        let from = cell * self.cout + self.first;
+        self.lines(&Lines { cell, cells, lines: 1, stride: cells, acc_stride: cells }, acc);
+    }
+
+    /// acc: [lines][`acc_stride`][4], of which the first `cells` count.
+    pub fn lines(&mut self, at: &Lines, acc: &[i32]) {
+        if at.cells == 0 || at.lines == 0 {
+            return;
+        }
+        let acc = &acc[..((at.lines - 1) * at.acc_stride + at.cells) * CHANNELS];
+        let from = at.cell * self.cout + self.first;
         #[cfg(all(arm_dsp, target_abi = "eabihf"))]
-        if self.count == CHANNELS && cells > 0 {
+        if self.count == CHANNELS && at.acc_stride >= at.cells && at.stride >= at.cells {
             use super::store;
             let (out, len, size, run): (*mut u8, usize, usize, store::Run) = match &mut self.out {
                 ConvOut::I8(out) => (out.as_mut_ptr().cast(), out.len(), 1, store::to_i8),
@@ -85,14 +106,30 @@ impl<'a> Sink<'a> {
                 ConvOut::I16Add(out) => (out.as_mut_ptr().cast(), out.len(), 2, store::add_to_i16),
                 ConvOut::F32(out) => (out.as_mut_ptr().cast(), out.len(), 4, store::to_f32),
             };
-            assert!(from + (cells - 1) * self.cout + CHANNELS <= len);
+            let stride = self.cout * size;
+            let lines = store::Lines {
+                stride,
+                scale: self.scale[self.first..][..CHANNELS].as_ptr(),
+                bias: self.bias[self.first..][..CHANNELS].as_ptr(),
+                cells: at.cells,
+                lines: at.lines,
+                acc_skip: (at.acc_stride - at.cells) * CHANNELS * size_of::<i32>(),
+                out_skip: (at.stride - at.cells) * stride,
+                a: self.part,
+                b: self.b,
+                c: self.c,
+            };
+            assert!(from + ((at.lines - 1) * at.stride + at.cells - 1) * self.cout + CHANNELS <= len);
             // SAFETY: there are four accumulators a cell, and the first to the last output, checked; the ABI says that
             // there is an FPU.
-            unsafe { run(acc.as_ptr(), out.add(from * size), cells, self.cout * size, &self.factors, self.c) };
+            unsafe { run(acc.as_ptr(), out.add(from * size), &lines) };
             return;
         }
-        for (cell, acc) in acc.chunks_exact(CHANNELS).enumerate() {
-            self.cell(from + cell * self.cout, acc);
+        for (line, acc) in acc.chunks(at.acc_stride * CHANNELS).enumerate() {
+            let from = from + line * at.stride * self.cout;
+            for (cell, acc) in acc.chunks_exact(CHANNELS).enumerate().take(at.cells) {
+                self.cell(from + cell * self.cout, acc);
+            }
         }
     }
 
@@ -100,9 +137,9 @@ impl<'a> Sink<'a> {
     #[inline(never)]
     fn cell(&mut self, at: usize, acc: &[i32]) {
         let span = at..at + self.count;
-        let c = self.c;
-        let values = acc.iter().zip(self.factors.scale.iter().zip(&self.factors.bias));
-        let values = values.map(|(&acc, (scale, bias))| acc as f32 * scale + bias);
+        let (part, b, c) = (self.part, self.b, self.c);
+        let values = acc.iter().zip(self.scale[self.first..].iter().zip(&self.bias[self.first..]));
+        let values = values.map(|(&acc, (scale, bias))| acc as f32 * (scale * part) + bias * b);
         match &mut self.out {
             ConvOut::I8(out) => {
                 out[span].iter_mut().zip(values).for_each(|(out, y)| *out = round_saturated::<8>(y) as i8);

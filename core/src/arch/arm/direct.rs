@@ -63,7 +63,7 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, plan: &Plan, scratch: &mut [u32], s
                 panel::weights(p.weights, sum, channel, from, to, &mut weights[..pairs * CHANNELS]);
                 gemm::direct(weights, &columns[from..], stride, acc, pairs);
             }
-            sink.channels(p, channel, 0);
+            sink.channels(channel, 0);
             sink.cells(first, end - first, acc);
         }
     }

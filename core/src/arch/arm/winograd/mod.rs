@@ -42,11 +42,11 @@ mod weights;
 
 use core::ops::Range;
 
-use super::conv::Sink;
+use super::conv::{Lines, Sink};
 use super::panel::CHANNELS;
 use crate::ops::Conv;
 use cells::{Combine, Strip};
-use product::{PLANE, Planes, Rows};
+use product::{BEHIND, Edges, PLANE, Rows};
 use weights::Taps;
 
 /// Rows of a tile; all have two columns.
@@ -68,11 +68,11 @@ struct Index {
     done: &'static [(usize, u32, Place)],
 }
 
-/// Where complete rows lie.
+/// Where complete rows lie: in which plane; then from which number of the planes, or of the spare one, on.
 #[derive(Clone, Copy)]
 enum Place {
     Plane(usize),
-    Spare,
+    Spare(usize),
 }
 
 /// M1, M2, M0, M3.
@@ -111,7 +111,7 @@ const FOUR: [Index; 6] = [
         combine: Combine::Two,
         taps: Taps::MinusTwo,
         enter: Rows::Middle,
-        done: &[(1, 3, Place::Plane(2)), (2, 2, Place::Spare)],
+        done: &[(1, 3, Place::Plane(2)), (2, 2, Place::Spare(0))],
     },
     Index {
         rows: [0, 2, 4, 2],
@@ -219,7 +219,7 @@ impl Plan {
         let groups = p.cin.div_ceil(4);
         let copies = if p.cin.is_multiple_of(4) { 1 } else { 2 };
         // One more for alignment.
-        let fixed = copies * row_bytes(p) / 4 + groups * 2 * 16 + 1;
+        let fixed = copies * row_bytes(p) / 4 + groups * 2 * 16 + BEHIND + 1;
         let rest = words.checked_sub(fixed)?;
         let all_pairs = (p.height.div_ceil(method.rows()) * p.width.div_ceil(2)).div_ceil(2);
         let all_blocks = p.cout.div_ceil(CHANNELS);
@@ -237,6 +237,10 @@ impl Plan {
             let cost = plan.cost(p, chunks, rounds);
             if best.as_ref().is_none_or(|best| cost < best.cost) {
                 best = Some(Self { cost, ..plan });
+            }
+            // More rounds transform the cells more often, for nothing.
+            if chunks == 1 {
+                break;
             }
         }
         best
@@ -271,7 +275,7 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
     let odd = scratch.as_ptr().addr() / 4 % 2;
     let (outside, rest) = scratch[odd..].split_at_mut(row_bytes(p) / 4);
     let (last, rest) = rest.split_at_mut(if p.cin.is_multiple_of(4) { 0 } else { row_bytes(p) / 4 });
-    let (weights, rest) = rest.split_at_mut(groups * 2 * 16);
+    let (weights, rest) = rest.split_at_mut(groups * 2 * 16 + BEHIND);
     let (cells, rest) = rest.split_at_mut(plan.tile_pairs * groups * 16);
     let (planes, rest) = rest.split_at_mut(plan.blocks * method.planes() * plan.tile_pairs * PLANE);
     let spare: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..plan.tile_pairs * method.spare()]);
@@ -288,44 +292,112 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
 
     let across = p.width.div_ceil(2);
     let tiles = p.height.div_ceil(method.rows()) * across;
+    let mut done = Done::new();
     for first in (0..tiles).step_by(2 * plan.tile_pairs) {
         for channel in (0..p.cout).step_by(CHANNELS * plan.blocks) {
-            let blocks = (p.cout - channel).div_ceil(CHANNELS).min(plan.blocks);
             for (i, index) in method.indices().iter().enumerate() {
                 let end = tiles.min(first + 2 * plan.tile_pairs).min(method.needed(p, i));
                 if end <= first {
                     continue;
                 }
                 picture.transform(method, index, first, end, cells);
+                let shape = product::Shape {
+                    pairs: groups * 2,
+                    tile_pairs: (end - first).div_ceil(2),
+                    rows: index.enter,
+                    edges: Edges::new(p.width, first / 2),
+                    stride: plan.tile_pairs,
+                };
+                done.set(p, method.rows(), index.done, first..end, plan.tile_pairs);
+                let mut pass = Pass {
+                    weights: weights::Source::new(p, index.taps),
+                    product: product::Product::new(weights, cells, shape),
+                    done: &done,
+                };
+                let planes = &mut planes[..plan.blocks * method.planes() * plan.tile_pairs * PLANE];
+                let channels = (channel..p.cout).step_by(CHANNELS);
                 let planes = planes.chunks_exact_mut(method.planes() * plan.tile_pairs * PLANE);
-                for (block, planes) in planes.take(blocks).enumerate() {
-                    let channel = channel + block * CHANNELS;
-                    weights::transform(p.weights, p.cin, channel, index.taps, weights);
-                    let mut out = Planes { planes, stride: plan.tile_pairs, spare };
-                    product::product(weights, cells, groups * 2, (end - first).div_ceil(2), index.enter, &mut out);
-                    for &(row, shift, place) in index.done {
-                        let acc = match place {
-                            Place::Plane(plane) => &out.planes[plane * plan.tile_pairs * PLANE..],
-                            Place::Spare => &out.spare[..],
-                        };
-                        sink.channels(p, channel, shift);
-                        store(p, method.rows(), row, first..end, acc, sink);
-                    }
-                }
+                pass.channels(channels.zip(planes), spare, sink);
             }
         }
     }
 }
 
-/// Row `row` of the tiles `first..end`, each of `rows` rows: acc [tile][column 2][4].
-fn store(p: &Conv<'_>, rows: usize, row: usize, tiles: Range<usize>, acc: &[i32], sink: &mut Sink<'_>) {
-    let across = p.width.div_ceil(2);
-    let Range { start: first, end } = tiles;
-    for piece in strips(first, end, across) {
-        let (y, x) = (piece.row * rows + row, 2 * piece.column);
-        if y < p.height {
-            let acc = &acc[(piece.tile - first) * PLANE / 2..];
-            sink.cells(y * p.width + x, (2 * piece.count).min(p.width - x), acc);
+/// One vertical index of a chunk, for output channels by fours.
+struct Pass<'a> {
+    weights: weights::Source<'a>,
+    product: product::Product<'a>,
+    done: &'a Done,
+}
+
+impl Pass<'_> {
+    /// The output channels from each first one of four on, with their planes. A function of its own: what it needs is in
+    /// registers, or a step away.
+    #[inline(never)]
+    fn channels<'p>(
+        &mut self,
+        channels: impl Iterator<Item = (usize, &'p mut [i32])>,
+        spare: &mut [i32],
+        sink: &mut Sink<'_>,
+    ) {
+        for (channel, planes) in channels {
+            self.weights.transform(channel, self.product.weights());
+            self.product.run(planes, spare);
+            for (lines, shift, place) in self.done.lines.iter().take(self.done.count) {
+                let acc = match *place {
+                    Place::Plane(at) => &planes[at..],
+                    Place::Spare(at) => &spare[at..],
+                };
+                sink.channels(channel, *shift);
+                sink.lines(lines, acc);
+            }
+        }
+    }
+}
+
+/// The rows that are complete after an index: what to store, s, and where it lies.
+struct Done {
+    lines: [(Lines, u32, Place); MOST],
+    count: usize,
+}
+
+/// Two rows, each of part of a tile row, whole ones, and part of one.
+const MOST: usize = 2 * 3;
+
+impl Done {
+    fn new() -> Self {
+        Self { lines: [(Lines::default(), 0, Place::Spare(0)); MOST], count: 0 }
+    }
+
+    /// Of the tiles `tiles`, each of `rows` rows, in planes [tile][column 2][4] of `stride` tile pairs.
+    fn set(&mut self, p: &Conv<'_>, rows: usize, complete: &[(usize, u32, Place)], tiles: Range<usize>, stride: usize) {
+        let across = p.width.div_ceil(2);
+        self.count = 0;
+        for &(row, shift, place) in complete {
+            // Tile rows that have that row, and their tiles.
+            let end = tiles.end.min(p.height.saturating_sub(row).div_ceil(rows) * across);
+            let mut tile = tiles.start;
+            while tile < end {
+                let (y, column, left) = (tile / across * rows + row, tile % across, end - tile);
+                // Whole tile rows together, or what there is of one.
+                let whole = column == 0 && left >= across;
+                let (lines, count) = if whole { (left / across, across) } else { (1, left.min(across - column)) };
+                let at = Lines {
+                    cell: y * p.width + 2 * column,
+                    cells: (2 * count).min(p.width - 2 * column),
+                    lines,
+                    stride: rows * p.width,
+                    acc_stride: 2 * count,
+                };
+                let acc = (tile - tiles.start) * PLANE / 2;
+                let place = match place {
+                    Place::Plane(plane) => Place::Plane(plane * stride * PLANE + acc),
+                    Place::Spare(_) => Place::Spare(acc),
+                };
+                self.lines[self.count] = (at, shift, place);
+                self.count += 1;
+                tile += lines * count;
+            }
         }
     }
 }

@@ -9,6 +9,9 @@ use crate::arch::arm::panel::CHANNELS;
 /// i32 of a tile pair in a plane.
 pub const PLANE: usize = 4 * CHANNELS;
 
+/// Words behind a panel of weights: addresses, a slot apart.
+pub const BEHIND: usize = 4 * CHANNELS;
+
 /// 1/3 modulo 2^32.
 const THIRD: i32 = 0xaaaa_aaabu32 as i32;
 
@@ -25,36 +28,99 @@ pub enum Rows {
     Middle,
 }
 
-/// Partial outputs of four output channels.
-#[derive(Debug)]
-pub struct Planes<'a> {
-    /// \[plane\][tile pair][[`PLANE`]].
-    pub planes: &'a mut [i32],
-    /// Tile pairs of a plane.
-    pub stride: usize,
-    /// [tile pair][[`PLANE`]]: one more, for [`Rows::Middle`].
-    pub spare: &'a mut [i32],
+/// Tile pairs whose second tile has no second column, because the picture's width is odd: they need M3 of the first tile
+/// alone, and what enters the planes for the missing column is never looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Edges {
+    /// Tile pairs to the first one, itself counted.
+    pub first: usize,
+    /// From one to the next; 0 if there are none.
+    pub every: usize,
 }
 
-/// weights: [channel pairs][4][4], data: [tile pairs][channel pairs][4][2]; the first `tile_pairs` of the planes change.
-pub fn product(weights: &[u32], data: &[u32], pairs: usize, tile_pairs: usize, rows: Rows, out: &mut Planes<'_>) {
-    let planes = match rows {
-        Rows::Keep(plane) | Rows::Finish(plane) => plane + 1,
-        Rows::SumDifference => 2,
-        Rows::Middle => 3,
-    };
-    assert!(pairs > 0 && tile_pairs > 0 && weights.len() >= pairs * 16 && data.len() >= tile_pairs * pairs * 8);
-    assert!(out.stride >= tile_pairs && out.planes.len() >= planes * out.stride * PLANE);
-    assert!(rows != Rows::Middle || out.spare.len() >= tile_pairs * PLANE);
-    #[cfg(arm_dsp)]
-    // SAFETY: the lengths were checked.
-    unsafe {
-        asm::run(weights, data, pairs, tile_pairs, rows, out);
+impl Edges {
+    /// Of a picture `width` columns wide, from tile pair `from` on.
+    pub fn new(width: usize, from: usize) -> Self {
+        // Rows of whole pairs end at a second tile.
+        let every = if width % 4 == 3 { width.div_ceil(4) } else { 0 };
+        Self { first: if every > 0 { every - from % every } else { 0 }, every }
     }
-    #[cfg(not(arm_dsp))]
-    for (tile_pair, data) in data.chunks_exact(pairs * 8).enumerate().take(tile_pairs) {
-        let h = model::sums(weights, data);
-        model::enter(&h, tile_pair, rows, out);
+}
+
+/// The products of one vertical index, for any four output channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Channel pairs.
+    pub pairs: usize,
+    pub tile_pairs: usize,
+    pub rows: Rows,
+    pub edges: Edges,
+    /// Tile pairs of a plane.
+    pub stride: usize,
+}
+
+/// A shape, its weights and its cells, checked.
+pub struct Product<'a> {
+    #[cfg_attr(arm_dsp, expect(dead_code, reason = "the frame says it"))]
+    shape: Shape,
+    /// [channel pairs][4][4], and [`BEHIND`] words.
+    weights: &'a mut [u32],
+    /// [tile pairs][channel pairs][4][2]
+    #[cfg_attr(arm_dsp, expect(dead_code, reason = "the frame points to it, and it is borrowed"))]
+    data: &'a [u32],
+    /// i32 that four output channels need of the planes, and of the spare one.
+    planes: usize,
+    spare: usize,
+    #[cfg(arm_dsp)]
+    frame: asm::Frame,
+}
+
+impl<'a> Product<'a> {
+    /// weights: [channel pairs][4][4], for later, and [`BEHIND`] words; data: [tile pairs][channel pairs][4][2].
+    pub fn new(weights: &'a mut [u32], data: &'a [u32], shape: Shape) -> Self {
+        let Shape { pairs, tile_pairs, rows, stride, .. } = shape;
+        let planes = match rows {
+            Rows::Keep(plane) | Rows::Finish(plane) => plane + 1,
+            Rows::SumDifference => 2,
+            Rows::Middle => 3,
+        };
+        assert!(pairs > 0 && tile_pairs > 0 && stride >= tile_pairs);
+        assert!(weights.len() >= pairs * 4 * CHANNELS + BEHIND && data.len() >= tile_pairs * pairs * 8);
+        Self {
+            shape,
+            #[cfg(arm_dsp)]
+            frame: asm::Frame::new(weights, data, &shape),
+            weights,
+            data,
+            planes: planes * stride * PLANE,
+            spare: if rows == Rows::Middle { tile_pairs * PLANE } else { 0 },
+        }
+    }
+
+    /// The weights' panel, to be filled.
+    pub fn weights(&mut self) -> &mut [u32] {
+        self.weights
+    }
+
+    /// planes: partial outputs of four output channels, [plane][stride][[`PLANE`]], of which the first tile pairs change;
+    /// spare: [tile pairs][[`PLANE`]], one more, for [`Rows::Middle`].
+    pub fn run(&mut self, planes: &mut [i32], spare: &mut [i32]) {
+        assert!(planes.len() >= self.planes && spare.len() >= self.spare);
+        #[cfg(arm_dsp)]
+        // SAFETY: all lengths were checked, here and in `new`.
+        unsafe {
+            self.frame.run(planes, spare);
+        }
+        #[cfg(not(arm_dsp))]
+        for (tile_pair, data) in self.data.chunks_exact(self.shape.pairs * 8).enumerate().take(self.shape.tile_pairs) {
+            let mut h = model::sums(self.weights, data);
+            let Edges { first, every } = self.shape.edges;
+            if every > 0 && (tile_pair + 1) % every == first % every {
+                // Nobody may look at these.
+                h[3 * CHANNELS..].fill(0x5a5a_5a5a);
+            }
+            model::enter(&h, tile_pair, &self.shape, planes, spare);
+        }
     }
 }
 
@@ -81,12 +147,11 @@ mod model {
         h
     }
 
-    pub fn enter(h: &[i32; PLANE], tile_pair: usize, rows: Rows, out: &mut Planes<'_>) {
+    pub fn enter(h: &[i32; PLANE], tile_pair: usize, shape: &Shape, p: &mut [i32], spare: &mut [i32]) {
         let times = |x: i32, k: i32| x.wrapping_mul(k);
         for (i, &h) in h.iter().enumerate() {
-            let at = |plane: usize| plane * out.stride * PLANE + tile_pair * PLANE + i;
-            let p = &mut *out.planes;
-            match rows {
+            let at = |plane: usize| plane * shape.stride * PLANE + tile_pair * PLANE + i;
+            match shape.rows {
                 Rows::Keep(plane) => p[at(plane)] = h,
                 Rows::SumDifference => {
                     let kept = p[at(0)];
@@ -96,10 +161,13 @@ mod model {
                 Rows::Middle => {
                     let (a, b, kept) = (p[at(0)], p[at(1)], p[at(2)]);
                     let (c, d) = (kept.wrapping_add(h), kept.wrapping_sub(h));
-                    out.spare[tile_pair * PLANE + i] = times(c.wrapping_sub(a), THIRD);
-                    p[at(2)] = times(d.wrapping_sub(times(b, 2)), THIRD);
-                    p[at(0)] = times(c.wrapping_sub(times(a, 4)), THIRD);
-                    p[at(1)] = times(times(d, 2).wrapping_sub(b), THIRD);
+                    // (C - 4 A) / 3 = (C - A) / 3 - A and (2 D - B) / 3 = 2 (D - 2 B) / 3 + B.
+                    let (second, third) = (d.wrapping_sub(times(b, 2)), c.wrapping_sub(a));
+                    let (second, third) = (times(second, THIRD), times(third, THIRD));
+                    spare[tile_pair * PLANE + i] = third;
+                    p[at(2)] = second;
+                    p[at(0)] = third.wrapping_sub(a);
+                    p[at(1)] = b.wrapping_add(times(second, 2));
                 }
             }
         }
@@ -113,9 +181,13 @@ mod asm {
     //! [`STEPS`] of them is entered where the wanted number is left. The first step of M1 multiplies without adding.
     //! Elsewhere r8-r12 help.
     //!
-    //! On the stack: sp+0 ..32 M1, then M1 - M2; +32 code after the body; +36 rounds of the body left; +40 [`Frame`].
+    //! Behind the weights lie four addresses, a slot's size apart: where the weights' pointer stands after a product, it
+    //! says where the code goes on.
+    //!
+    //! On the stack: sp+0 ..32 M1, then M1 - M2; +32 steps left before the body; +40 [`Frame`]; +116 .. 132 what waits in the middle; +132
+    //! where that goes on.
 
-    use super::{PLANE, Planes, Rows, THIRD};
+    use super::{CHANNELS, PLANE, Rows, Shape, THIRD};
     use core::arch::naked_asm;
 
     /// Steps of the unrolled body.
@@ -124,105 +196,129 @@ mod asm {
     /// Bytes of code of one step.
     const STEP: usize = 44;
 
+    /// The same of the body for edges, which has one tile.
+    const EDGE_STEPS: usize = 8;
+    const EDGE_STEP: usize = 28;
+
     /// What the code reads, copied to sp+40.
     #[repr(C)]
-    struct Frame {
+    pub struct Frame {
         /// +40, +44: walk on by tile pair; the weights stay.
         data: *const u32,
         weights: *const u32,
-        /// +48, +52: bytes of the body to skip for all steps but the first of M1; for all.
+        /// +48, +52: bytes of the body to skip for all steps but the first of M1; for all. The code makes addresses.
         skip_first: usize,
         skip: usize,
-        /// +56: whole rounds of the body before that.
-        rounds: usize,
+        /// +56: 0 keep, 1 sum and difference, 2 finish, 3 middle. The code makes an address.
+        rows: usize,
         /// +60: the first plane that is meant.
         plane: *mut i32,
         /// +64: tile pairs left.
         tile_pairs: usize,
-        /// +68: 0 keep, 1 sum and difference, 2 finish, 3 middle.
-        rows: usize,
+        /// +68: steps before the body, where there are more than it has.
+        more: usize,
         /// +72: bytes of a plane.
         stride: usize,
         /// +76: bytes from p0 to the spare plane.
         spare: usize,
         /// +80: 1/3.
         third: i32,
+        /// +84, +88, +92, +96: bytes from the end of a slot's data back to the next slot, and its weights, twice.
+        second: (usize, *const u32),
+        third_slot: (usize, *const u32),
+        /// +100: tile pairs to the next edge; +104: from then on.
+        edge: usize,
+        edges: usize,
+        /// +108: bytes of their body to skip; +112: rounds of it before that.
+        edge_skip: usize,
+        edge_rounds: usize,
+        /// The addresses behind the weights.
+        table: *mut u32,
+        /// Not for the code: i32 from the first plane to the one that is meant.
+        offset: usize,
     }
 
-    /// # Safety
-    /// The lengths that `product` checks.
-    pub unsafe fn run(
-        weights: &[u32],
-        data: &[u32],
-        pairs: usize,
-        tile_pairs: usize,
-        rows: Rows,
-        out: &mut Planes<'_>,
-    ) {
-        let (plane, kind) = match rows {
-            Rows::Keep(plane) => (plane, 0),
-            Rows::SumDifference => (0, 1),
-            Rows::Finish(plane) => (plane, 2),
-            Rows::Middle => (0, 3),
-        };
-        // M1 does one step itself, and all rounds are as long as the other products': at least one step is left.
-        let last = (pairs - 1) % STEPS + 1;
-        let frame = Frame {
-            data: data.as_ptr(),
-            weights: weights.as_ptr(),
-            skip_first: (STEPS - (last - 1)) * STEP,
-            skip: (STEPS - last) * STEP,
-            rounds: (pairs - 1) / STEPS,
-            plane: out.planes[plane * out.stride * PLANE..].as_mut_ptr(),
-            tile_pairs,
-            rows: kind,
-            stride: out.stride * PLANE * 4,
-            spare: out.spare.as_mut_ptr().addr().wrapping_sub(out.planes.as_mut_ptr().addr()),
-            third: THIRD,
-        };
-        // SAFETY: the caller says so.
-        unsafe { product(&frame) }
+    impl Frame {
+        /// All but the planes.
+        pub fn new(weights: &mut [u32], data: &[u32], shape: &Shape) -> Self {
+            let weights = weights.as_mut_ptr();
+            let &Shape { pairs, tile_pairs, rows, edges, stride } = shape;
+            let (plane, rows) = match rows {
+                Rows::Keep(plane) => (plane, 0),
+                Rows::SumDifference => (0, 1),
+                Rows::Finish(plane) => (plane, 2),
+                Rows::Middle => (0, 3),
+            };
+            // M1 does one step itself.
+            let steps = pairs.min(STEPS);
+            let back = pairs * 32 - 8;
+            Self {
+                data: data.as_ptr(),
+                weights,
+                skip_first: (STEPS - (steps - 1)) * STEP,
+                skip: (STEPS - steps) * STEP,
+                rows,
+                plane: core::ptr::null_mut(),
+                tile_pairs,
+                more: pairs - steps,
+                stride: stride * PLANE * 4,
+                spare: 0,
+                third: THIRD,
+                second: (back, weights.wrapping_add(CHANNELS)),
+                third_slot: (back, weights.wrapping_add(2 * CHANNELS)),
+                edge: edges.first,
+                edges: edges.every,
+                edge_skip: (EDGE_STEPS - ((pairs - 1) % EDGE_STEPS + 1)) * EDGE_STEP,
+                edge_rounds: (pairs - 1) / EDGE_STEPS,
+                table: weights.wrapping_add(pairs * 4 * CHANNELS),
+                offset: plane * stride * PLANE,
+            }
+        }
+
+        /// # Safety
+        /// The lengths that `Product` checks.
+        pub unsafe fn run(&mut self, planes: &mut [i32], spare: &mut [i32]) {
+            self.plane = planes.as_mut_ptr().wrapping_add(self.offset);
+            self.spare = spare.as_mut_ptr().addr().wrapping_sub(planes.as_mut_ptr().addr());
+            // SAFETY: the caller says so.
+            unsafe { product(self) }
+        }
     }
 
-    /// A product at the given bytes of both panels, all steps; the code after it is named at sp + $back.
-    macro_rules! begin {
-        ($data:literal, $weights:literal, $back:literal) => {
+    /// The next product, all steps; $next is where the frame says how.
+    macro_rules! next {
+        ($next:literal) => {
+            concat!("ldrd r8, lr, [sp, #", $next, "]\n sub r12, r12, r8\n ldr pc, [sp, #52]\n")
+        };
+    }
+
+    /// The last product.
+    macro_rules! last {
+        () => {
+            "ldrd r12, lr, [sp, #40]\n add r12, r12, #24\n add lr, lr, #48\n ldr pc, [sp, #52]\n"
+        };
+    }
+
+    /// Steps before the body, then on to $body.
+    macro_rules! more {
+        ($label:literal, $body:literal) => {
             concat!(
-                "ldrd r12, lr, [sp, #40]\n add r12, r12, #",
-                $data,
-                "\n add lr, lr, #",
-                $weights,
-                "\n",
-                "ldr r8, [sp, #",
-                $back,
-                "]\n str r8, [sp, #32]\n ldr pc, [sp, #52]\n",
-            )
-        };
-    }
-
-    /// After the body where it is run several times: again, or on to $next.
-    macro_rules! again {
-        ($label:literal, $next:literal) => {
-            concat!(
+                "ldr r8, [sp, #68]\n str r8, [sp, #32]\n",
                 $label,
-                ":\n ldr r8, [sp, #36]\n subs r8, r8, #1\n str r8, [sp, #36]\n bpl.w 20b\n",
-                "ldr r8, [sp, #56]\n str r8, [sp, #36]\n b.w ",
-                $next,
+                ":\n",
+                step!("0"),
+                "ldr r8, [sp, #32]\n subs r8, r8, #1\n str r8, [sp, #32]\n bne.w ",
+                $label,
+                "b\n b.w ",
+                $body,
                 "\n",
             )
         };
     }
 
-    /// The address of a label as code, into the frame.
-    macro_rules! address {
-        ($label:literal, $at:literal) => {
-            concat!("adr.w r12, ", $label, "\n add.w r12, r12, #1\n str r12, [sp, #", $at, "]\n")
-        };
-    }
-
-    /// p0 and p1 of one tile: $a .. $d hold H, r12 points to p0. Ends with p0 in $a .. $d.
+    /// p0 and p1 of one tile: $a .. $d hold H, r12 points to p0, and r0, after $p1, to p1.
     macro_rules! sum_difference {
-        ($a:literal, $b:literal, $c:literal, $d:literal) => {
+        ($a:literal, $b:literal, $c:literal, $d:literal, $p1:literal) => {
             concat!(
                 "ldm r12, {{r8-r11}}\n",
                 "add ",
@@ -262,15 +358,8 @@ mod asm {
                 ", ",
                 $d,
                 "}}\n",
-                "ldr ",
-                $a,
-                ", [sp, #72]\n add ",
-                $a,
-                ", r12, ",
-                $a,
-                "\n stm ",
-                $a,
-                ", {{r8-r11}}\n",
+                $p1,
+                "\n stm r0, {{r8-r11}}\n",
             )
         };
     }
@@ -282,59 +371,57 @@ mod asm {
         };
     }
 
-    /// One lane of the middle: C, or D, in $x, and A = p0, or B = p1, in $p. 1/3 is in r12, or in r0.
+    /// One lane of the middle: C in $x and A = p0 in $p; 1/3 is in lr. Ends with (C - A) / 3 and (C - 4 A) / 3.
     macro_rules! middle_c {
         ($x:literal, $p:literal) => {
-            // p0 = (C - 4 A) / 3; C = (C - A) / 3.
             concat!(
-                "sub lr, ",
-                $x,
-                ", ",
-                $p,
-                ", lsl #2\n sub ",
+                "sub ",
                 $x,
                 ", ",
                 $x,
                 ", ",
                 $p,
-                "\n",
-                "mul ",
-                $p,
-                ", lr, r12\n mul ",
+                "\n mul ",
                 $x,
                 ", ",
                 $x,
-                ", r12\n",
+                ", lr\n sub ",
+                $p,
+                ", ",
+                $x,
+                ", ",
+                $p,
+                "\n"
             )
         };
     }
+    /// D in $x and B = p1 in $p. Ends with (D - 2 B) / 3 and (2 D - B) / 3.
     macro_rules! middle_d {
         ($x:literal, $p:literal) => {
-            // p1 = (2 D - B) / 3; D = (D - 2 B) / 3.
             concat!(
-                "rsb lr, ",
-                $p,
-                ", ",
-                $x,
-                ", lsl #1\n sub ",
+                "sub ",
                 $x,
                 ", ",
                 $x,
                 ", ",
                 $p,
-                ", lsl #1\n",
-                "mul ",
-                $p,
-                ", lr, r0\n mul ",
+                ", lsl #1\n mul ",
                 $x,
                 ", ",
                 $x,
-                ", r0\n",
+                ", lr\n",
+                "add ",
+                $p,
+                ", ",
+                $p,
+                ", ",
+                $x,
+                ", lsl #1\n"
             )
         };
     }
 
-    /// The middle of one tile: r0-r3 = H, r12 points to p0 and is kept; r4-r11 and lr are free.
+    /// The middle of one tile: r0-r3 = H, r12 points to p0 and is kept; r4-r11 are free.
     macro_rules! middle {
         () => {
             concat!(
@@ -342,15 +429,14 @@ mod asm {
                 "add r0, r0, r8\n add r1, r1, r9\n add r2, r2, r10\n add r3, r3, r11\n",
                 "rsb r8, r0, r8, lsl #1\n rsb r9, r1, r9, lsl #1\n",
                 "rsb r10, r2, r10, lsl #1\n rsb r11, r3, r11, lsl #1\n",
-                "ldm r12, {{r4-r7}}\n str r12, [sp, #120]\n ldr r12, [sp, #80]\n",
+                "ldm r12, {{r4-r7}}\n",
                 middle_c!("r0", "r4"),
                 middle_c!("r1", "r5"),
                 middle_c!("r2", "r6"),
                 middle_c!("r3", "r7"),
-                "ldr r12, [sp, #120]\n stm r12, {{r4-r7}}\n",
+                "stm r12, {{r4-r7}}\n",
                 "ldr r4, [sp, #76]\n add r4, r12, r4\n stm r4, {{r0-r3}}\n",
-                "ldr r1, [sp, #72]\n ldr r0, [sp, #80]\n",
-                "add r2, r12, r1\n ldm r2, {{r4-r7}}\n",
+                "ldr r1, [sp, #72]\n add r2, r12, r1\n ldm r2, {{r4-r7}}\n",
                 middle_d!("r8", "r4"),
                 middle_d!("r9", "r5"),
                 middle_d!("r10", "r6"),
@@ -382,83 +468,83 @@ mod asm {
         naked_asm!(
             cpu!(),
             "push {{r4-r11, lr}}",
-            "ldm r0, {{r1-r11}}",
-            // +84, +88, +92, +96: code after M1, M2, M0, M3; +100 code for the rows; +104 .. 128 what waits in the middle.
-            "sub sp, #128",
-            "adr.w r12, 20f",
-            "add.w r12, r12, #1",
+            "sub sp, #136",
+            "ldm r0!, {{r1-r11}}",
+            "adr.w r12, 20f + 1",
             "add r3, r3, r12",
             "add r4, r4, r12",
-            "add r12, sp, #40",
-            "stm r12, {{r1-r11}}",
-            "str r5, [sp, #36]",
-            "cbnz r5, 1f",
-            address!("11f", "84"),
-            address!("12f", "88"),
-            address!("13f", "92"),
-            address!("14f", "96"),
-            "b 2f",
+            "cmp r8, #0",
+            "beq.n 1f",
+            "adr.w r3, 60f + 1",
+            "adr.w r4, 61f + 1",
             "1:",
-            address!("21f", "84"),
-            address!("22f", "88"),
-            address!("23f", "92"),
-            address!("24f", "96"),
-            "2:",
-            "adr.w r12, 30f",
-            "cmp r8, #1",
+            "adr.w r12, 30f + 1",
+            "cmp r5, #1",
             "it eq",
-            "adreq.w r12, 31f",
-            "cmp r8, #2",
+            "adreq.w r12, 31f + 1",
+            "cmp r5, #2",
             "it eq",
-            "adreq.w r12, 32f",
+            "adreq.w r12, 32f + 1",
             "it hi",
-            "adrhi.w r12, 33f",
-            "add.w r12, r12, #1",
-            "str r12, [sp, #100]",
+            "adrhi.w r12, 33f + 1",
+            "mov r5, r12",
+            "add r12, sp, #40",
+            "stm r12!, {{r1-r11}}",
+            "ldm r0, {{r1-r9}}",
+            "adr.w r10, 50f + 1",
+            "add r7, r7, r10",
+            "stm r12, {{r1-r8}}",
+            "adr.w r1, 11f + 1",
+            "adr.w r2, 12f + 1",
+            "adr.w r3, 13f + 1",
+            "adr.w r4, 14f + 1",
+            "cbz r6, 2f",
+            "adr.w r3, 43f + 1",
+            "2:",
+            "str r1, [r9]",
+            "str r2, [r9, #16]",
+            "str r3, [r9, #32]",
+            "str r4, [r9, #48]",
             // A tile pair: M1, kept.
             "10:",
             "ldrd r12, lr, [sp, #40]",
-            "ldr r8, [sp, #84]",
-            "str r8, [sp, #32]",
             step!("1"),
             "ldr pc, [sp, #48]",
             ".p2align 2",
             "11:",
             "stm.w sp, {{r0-r7}}",
-            begin!("8", "16", "88"),
+            next!("84"),
             // M1 + M2 goes on, and M1 - M2 = 2 M1 - (M1 + M2) is kept.
             ".p2align 2",
             "12:",
-            "mov r12, sp",
-            "ldm r12, {{r8-r11}}",
+            "mov lr, sp",
+            "ldm lr, {{r8-r11}}",
             "rsb r8, r0, r8, lsl #1",
             "rsb r9, r1, r9, lsl #1",
             "rsb r10, r2, r10, lsl #1",
             "rsb r11, r3, r11, lsl #1",
-            "stm r12!, {{r8-r11}}",
-            "ldm r12, {{r8-r11}}",
+            "stm lr!, {{r8-r11}}",
+            "ldm lr, {{r8-r11}}",
             "rsb r8, r4, r8, lsl #1",
             "rsb r9, r5, r9, lsl #1",
             "rsb r10, r6, r10, lsl #1",
             "rsb r11, r7, r11, lsl #1",
-            "stm r12, {{r8-r11}}",
-            begin!("16", "32", "92"),
+            "stm lr, {{r8-r11}}",
+            next!("92"),
             // Column 0.
             ".p2align 2",
             "13:",
-            "ldr r8, [sp, #100]",
-            "ldr r12, [sp, #60]",
+            "ldrd r8, r12, [sp, #56]",
             "blx r8",
             // Column 1: M3 comes to what was kept.
             "ldm.w sp, {{r0-r7}}",
-            begin!("24", "48", "96"),
+            last!(),
             ".p2align 2",
             "14:",
             // The data of the next tile pair follow.
             "sub r12, r12, #24",
             "str r12, [sp, #40]",
-            "ldr r8, [sp, #100]",
-            "ldr r12, [sp, #60]",
+            "ldrd r8, r12, [sp, #56]",
             "add r12, r12, #16",
             "blx r8",
             "ldrd r8, r9, [sp, #60]",
@@ -466,23 +552,56 @@ mod asm {
             "subs r9, r9, #1",
             "strd r8, r9, [sp, #60]",
             "bne.w 10b",
-            "add sp, #128",
+            "add sp, #136",
             "pop {{r4-r11, pc}}",
+            // As 13, where the picture has edges.
+            ".p2align 2",
+            "43:",
+            "ldrd r8, r12, [sp, #56]",
+            "blx r8",
+            "ldm.w sp, {{r0-r7}}",
+            "ldr r8, [sp, #100]",
+            "subs r8, r8, #1",
+            "str r8, [sp, #100]",
+            "beq.n 44f",
+            last!(),
+            // M3 of the first tile alone: r4-r7 are the weights, r8 the tile, r9 counts rounds.
+            "44:",
+            "ldr r8, [sp, #104]",
+            "str r8, [sp, #100]",
+            "ldrd r12, lr, [sp, #40]",
+            "add r12, r12, #24",
+            "add lr, lr, #48",
+            "ldr r9, [sp, #112]",
+            "ldr pc, [sp, #108]",
+            ".p2align 2",
+            "50:",
+            ".rept {edge_steps}",
+            "ldr.w r8, [r12], #32",
+            "ldrd r4, r5, [lr], #8",
+            "ldrd r6, r7, [lr], #56",
+            "smlad r0, r4, r8, r0",
+            "smlad r1, r5, r8, r1",
+            "smlad r2, r6, r8, r2",
+            "smlad r3, r7, r8, r3",
+            ".endr",
+            "subs r9, r9, #1",
+            "bpl.w 50b",
+            "b.w 14b",
             // The products.
             ".p2align 2",
             "20:",
             ".rept {steps}",
             step!("0"),
             ".endr",
-            "ldr pc, [sp, #32]",
+            "ldr pc, [lr]",
+            // What is more than the body's steps: of M1, of the others.
             ".p2align 2",
-            again!("21", "11b"),
+            "60:",
+            more!("62", "20b + {step}"),
             ".p2align 2",
-            again!("22", "12b"),
-            ".p2align 2",
-            again!("23", "13b"),
-            ".p2align 2",
-            again!("24", "14b"),
+            "61:",
+            more!("63", "20b"),
             // Rows: keep.
             ".p2align 2",
             "30:",
@@ -493,9 +612,9 @@ mod asm {
             // Rows: sum and difference.
             ".p2align 2",
             "31:",
-            sum_difference!("r0", "r1", "r2", "r3"),
+            sum_difference!("r0", "r1", "r2", "r3", "ldr r0, [sp, #72]\n add r0, r12, r0"),
             "add r12, r12, #32",
-            sum_difference!("r4", "r5", "r6", "r7"),
+            sum_difference!("r4", "r5", "r6", "r7", "add r0, r0, #32"),
             "bx lr",
             // Rows: finish.
             ".p2align 2",
@@ -517,16 +636,19 @@ mod asm {
             // Rows: the middle, of one tile and then of the other.
             ".p2align 2",
             "33:",
-            "str lr, [sp, #124]",
-            "strd r4, r5, [sp, #104]",
-            "strd r6, r7, [sp, #112]",
+            "str lr, [sp, #132]",
+            "ldr lr, [sp, #80]",
+            "strd r4, r5, [sp, #116]",
+            "strd r6, r7, [sp, #124]",
             middle!(),
-            "ldrd r0, r1, [sp, #104]",
-            "ldrd r2, r3, [sp, #112]",
+            "ldrd r0, r1, [sp, #116]",
+            "ldrd r2, r3, [sp, #124]",
             "add r12, r12, #32",
             middle!(),
-            "ldr pc, [sp, #124]",
+            "ldr pc, [sp, #132]",
             steps = const STEPS,
+            edge_steps = const EDGE_STEPS,
+            step = const STEP,
         )
     }
 }

@@ -11,6 +11,7 @@
 
 use crate::arch::arm::panel::{CHANNELS, short_word};
 use crate::arch::arm::simd::{add16, sub16, sxtb16, sxtb16_odd};
+use crate::ops::Conv;
 
 /// What becomes of the taps t0, t1, t2 of a column, from the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,39 +33,66 @@ pub enum Taps {
 /// Words of a channel pair in the panel.
 const PAIR: usize = 4 * CHANNELS;
 
-/// Transforms output channels `first..first + 4` of `weights` [output channel][3][3][`cin`] into `panel`, of
-/// ceil(cin / 4) * 2 channel pairs; zeros where there is no such channel.
-pub fn transform(weights: &[i8], cin: usize, first: usize, taps: Taps, panel: &mut [u32]) {
-    let (sum, groups) = (9 * cin, cin / 4);
-    let all = (weights.len() / sum).saturating_sub(first).min(CHANNELS);
-    let weights = &weights[first * sum..(first + all) * sum];
-    let panel = &mut panel[..cin.div_ceil(4) * 2 * PAIR];
-    if all < CHANNELS {
-        panel.fill(0);
+/// A layer's weights [output channel][3][3][cin], and one vertical index of them.
+pub struct Source<'a> {
+    weights: &'a [i8],
+    cin: usize,
+    cout: usize,
+    taps: Taps,
+    /// Words of the panel of four output channels.
+    panel: usize,
+    #[cfg(arm_dsp)]
+    run: asm::Run,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(p: &Conv<'a>, taps: Taps) -> Self {
+        let &Conv { weights, cin, cout, .. } = p;
+        assert!(weights.len() >= cout * 9 * cin);
+        Self {
+            weights,
+            cin,
+            cout,
+            taps,
+            panel: cin.div_ceil(4) * 2 * PAIR,
+            #[cfg(arm_dsp)]
+            run: match taps {
+                Taps::Top | Taps::Bottom => asm::one,
+                Taps::Plus => asm::plus,
+                Taps::Minus => asm::minus,
+                Taps::PlusTwo => asm::plus_two,
+                Taps::MinusTwo => asm::minus_two,
+            },
+        }
     }
-    if groups > 0 && all > 0 {
-        let top = if taps == Taps::Bottom { 6 * cin } else { 0 };
+
+    /// Transforms output channels `first..first + 4` into `panel`, of ceil(cin / 4) * 2 channel pairs; zeros where there
+    /// is no such channel.
+    pub fn transform(&self, first: usize, panel: &mut [u32]) {
+        let (cin, sum, groups) = (self.cin, 9 * self.cin, self.cin / 4);
+        assert!(first < self.cout);
+        let all = (self.cout - first).min(CHANNELS);
+        let panel = &mut panel[..self.panel];
+        if all < CHANNELS {
+            panel.fill(0);
+        }
         #[cfg(arm_dsp)]
-        // SAFETY: it reads `all` output channels of 9 * cin weights, whole groups of four input channels, and writes
-        // `all` lanes of 2 * groups channel pairs; both slices were cut to these lengths. `one` takes an odd one last.
-        unsafe {
-            let (taps_at, panel) = (weights[top..].as_ptr(), panel.as_mut_ptr());
-            match taps {
-                Taps::Top | Taps::Bottom => asm::one(taps_at, panel, cin, groups, all),
-                Taps::Plus => asm::plus(taps_at, panel, cin, groups, all),
-                Taps::Minus => asm::minus(taps_at, panel, cin, groups, all),
-                Taps::PlusTwo => asm::plus_two(taps_at, panel, cin, groups, all),
-                Taps::MinusTwo => asm::minus_two(taps_at, panel, cin, groups, all),
+        if groups > 0 {
+            let top = if self.taps == Taps::Bottom { 6 * cin } else { 0 };
+            // SAFETY: it reads `all` output channels of 9 * cin weights, which are there (see `new`), whole groups of four
+            // input channels, and writes `all` lanes of 2 * groups channel pairs. `one` takes an odd one last.
+            unsafe {
+                let taps = self.weights.as_ptr().add(first * sum + top);
+                (self.run)(taps, panel.as_mut_ptr(), cin, groups, all);
             }
         }
         #[cfg(not(arm_dsp))]
         for group in 0..groups {
-            debug_assert!(top + 2 * cin + 4 * group < sum);
-            lanes(weights, cin, taps, 4 * group, 4, panel);
+            lanes(&self.weights[first * sum..][..all * sum], cin, self.taps, 4 * group, 4, panel);
         }
-    }
-    if !cin.is_multiple_of(4) {
-        lanes(weights, cin, taps, 4 * groups, cin % 4, panel);
+        if !cin.is_multiple_of(4) {
+            lanes(&self.weights[first * sum..][..all * sum], cin, self.taps, 4 * groups, cin % 4, panel);
+        }
     }
 }
 
@@ -99,9 +127,13 @@ mod asm {
     //! panel. r6, r7 hold g0 and then g0 + g2, r8, r9 another column: channels (0, 2) and (1, 3). r3 counts groups,
     //! r10, r11 help. r12 holds two ones: the negative of a byte is its complement plus 1.
     //!
-    //! Frame: sp+0 cin, +4 groups, +8 lanes left; lr bytes from the end of a lane back to the start of the next.
+    //! Frame: sp+0 groups and one, +4 lanes left, +8 bytes to the next lane's weights; lr bytes from the end of a lane back to the
+    //! start of the next.
 
     use core::arch::naked_asm;
+
+    /// Arguments: taps of the first row needed, panel, cin, groups (not 0), output channels (not 0).
+    pub type Run = unsafe extern "C" fn(*const i8, *mut u32, usize, usize, usize);
 
     /// A column into $lo, $hi; its pointer $at moves on by four channels.
     macro_rules! column {
@@ -307,54 +339,62 @@ mod asm {
         };
     }
 
+    /// A group of four input channels; all pointers move on.
+    macro_rules! group {
+        ($name:ident) => {
+            concat!(
+                column!($name, "r6", "r7", "r0"),
+                "str r6, [r1, #32]\n str r7, [r1, #96]\n",
+                column!($name, "r8", "r9", "r5"),
+                "str r8, [r1, #48]\n str r9, [r1, #112]\n",
+                "sadd16 r6, r6, r8\n sadd16 r7, r7, r9\n",
+                column!($name, "r8", "r9", "r4"),
+                "sadd16 r10, r7, r9\n ssub16 r7, r7, r9\n str r10, [r1, #64]\n str r7, [r1, #80]\n",
+                "sadd16 r10, r6, r8\n ssub16 r6, r6, r8\n str r6, [r1, #16]\n str r10, [r1], #128\n",
+            )
+        };
+    }
+
     macro_rules! transform {
         ($name:ident) => {
-            /// Arguments: taps of the first row needed, panel, cin, groups (not 0), output channels (not 0).
+            /// See [`Run`].
             #[unsafe(naked)]
             pub unsafe extern "C" fn $name(taps: *const i8, panel: *mut u32, cin: usize, groups: usize, lanes: usize) {
                 naked_asm!(
                     cpu!(),
                     "push {{r4-r11, lr}}",
                     "ldr r4, [sp, #36]",
-                    "push {{r2, r3, r4}}",
+                    // Back in the panel by a lane, on in the weights to the next output channel: cin less four times
+                    // the groups is what the pointers have left of their row.
+                    "lsl lr, r3, #7",
+                    "sub lr, lr, #4",
+                    "add r5, r2, r2, lsl #3",
+                    "sub r5, r5, r3, lsl #2",
+                    // The number of groups plus one: its half is that of rounds.
+                    "adds r3, r3, #1",
+                    "push {{r3, r4, r5}}",
                     "add r4, r0, r2",
                     "add r5, r4, r2",
                     "add r2, r2, r2, lsl #1",
-                    "lsl lr, r3, #7",
-                    "sub lr, lr, #4",
                     "mov.w r12, #0x00010001",
+                    // Two groups at a time, of an odd number the first alone.
+                    "0:",
+                    "lsrs r3, r3, #1",
+                    "bcc.w 2f",
                     "1:",
-                    column!($name, "r6", "r7", "r0"),
-                    "str r6, [r1, #32]",
-                    "str r7, [r1, #96]",
-                    column!($name, "r8", "r9", "r5"),
-                    "str r8, [r1, #48]",
-                    "str r9, [r1, #112]",
-                    "sadd16 r6, r6, r8",
-                    "sadd16 r7, r7, r9",
-                    column!($name, "r8", "r9", "r4"),
-                    "sadd16 r10, r7, r9",
-                    "ssub16 r7, r7, r9",
-                    "str r10, [r1, #64]",
-                    "str r7, [r1, #80]",
-                    "sadd16 r10, r6, r8",
-                    "ssub16 r6, r6, r8",
-                    "str r6, [r1, #16]",
-                    "str r10, [r1], #128",
+                    group!($name),
+                    "2:",
+                    group!($name),
                     "subs r3, r3, #1",
                     "bne.w 1b",
-                    // The next output channel: cin less four times the groups is what the pointers have left of their row.
-                    "ldrd r6, r3, [sp]",
+                    "ldm sp, {{r3, r6, r7}}",
                     "sub r1, r1, lr",
-                    "add r7, r6, r6, lsl #3",
-                    "sub r7, r7, r3, lsl #2",
                     "add r0, r0, r7",
                     "add r4, r4, r7",
                     "add r5, r5, r7",
-                    "ldr r6, [sp, #8]",
                     "subs r6, r6, #1",
-                    "str r6, [sp, #8]",
-                    "bne.w 1b",
+                    "str r6, [sp, #4]",
+                    "bne.w 0b",
                     "add sp, #12",
                     "pop {{r4-r11, pc}}",
                 )
@@ -362,11 +402,60 @@ mod asm {
         };
     }
 
+    /// A group of four input channels of two output channels; all pointers move on.
+    macro_rules! two_lanes {
+        () => {
+            concat!(
+                "ldr r7, [r0]\n",
+                "ldr r8, [r4]\n",
+                "sxtb16 r5, r7\n",
+                "sxtb16 r6, r8\n",
+                "sxtb16 r7, r7, ror #8\n",
+                "sxtb16 r8, r8, ror #8\n",
+                "strd r5, r6, [r1, #32]\n",
+                "strd r7, r8, [r1, #96]\n",
+                "ldr r11, [r0, r2, lsl #1]\n",
+                "ldr r12, [r4, r2, lsl #1]\n",
+                "sxtb16 r9, r11\n",
+                "sxtb16 r10, r12\n",
+                "sxtb16 r11, r11, ror #8\n",
+                "sxtb16 r12, r12, ror #8\n",
+                "strd r9, r10, [r1, #48]\n",
+                "strd r11, r12, [r1, #112]\n",
+                "sadd16 r5, r5, r9\n",
+                "sadd16 r6, r6, r10\n",
+                "sadd16 r7, r7, r11\n",
+                "sadd16 r8, r8, r12\n",
+                "ldr r11, [r0, r2]\n",
+                "ldr r12, [r4, r2]\n",
+                "add r0, r0, #4\n",
+                "add r4, r4, #4\n",
+                "sxtb16 r9, r11\n",
+                "sxtb16 r10, r12\n",
+                "sxtb16 r11, r11, ror #8\n",
+                "sxtb16 r12, r12, ror #8\n",
+                "sadd16 lr, r7, r11\n",
+                "ssub16 r7, r7, r11\n",
+                "sadd16 r11, r8, r12\n",
+                "ssub16 r8, r8, r12\n",
+                "strd lr, r11, [r1, #64]\n",
+                "strd r7, r8, [r1, #80]\n",
+                "sadd16 lr, r5, r9\n",
+                "ssub16 r5, r5, r9\n",
+                "sadd16 r11, r6, r10\n",
+                "ssub16 r6, r6, r10\n",
+                "strd r5, r6, [r1, #16]\n",
+                "strd lr, r11, [r1], #128\n",
+            )
+        };
+    }
+
     /// As the others, for one row of taps, with two output channels at a time; of an odd number
     /// the last is taken twice, and the panel's next lane is written.
     ///
     /// r0, r4 the two channels' taps, r2 cin, r1 panel, r3 groups left; r5-r8 g0 and then g0 + g2, r9-r12 another column,
-    /// each (0, 2) of both channels and then (1, 3); lr helps. Frame: as below, +12 bytes back in the panel.
+    /// each (0, 2) of both channels and then (1, 3); lr helps. Frame: sp+0 cin, +4 groups, +8 lanes left, +12 bytes
+    /// back in the panel.
     #[unsafe(naked)]
     pub unsafe extern "C" fn one(taps: *const i8, panel: *mut u32, cin: usize, groups: usize, lanes: usize) {
         naked_asm!(
@@ -384,47 +473,14 @@ mod asm {
             "addne r4, r0, r2, lsl #3",
             "it ne",
             "addne r4, r4, r2",
+            // Two groups at a time, of an odd number the first alone.
+            "adds r3, r3, #1",
+            "lsrs r3, r3, #1",
+            "bcc.w 2f",
             "1:",
-            "ldr r7, [r0]",
-            "ldr r8, [r4]",
-            "sxtb16 r5, r7",
-            "sxtb16 r6, r8",
-            "sxtb16 r7, r7, ror #8",
-            "sxtb16 r8, r8, ror #8",
-            "strd r5, r6, [r1, #32]",
-            "strd r7, r8, [r1, #96]",
-            "ldr r11, [r0, r2, lsl #1]",
-            "ldr r12, [r4, r2, lsl #1]",
-            "sxtb16 r9, r11",
-            "sxtb16 r10, r12",
-            "sxtb16 r11, r11, ror #8",
-            "sxtb16 r12, r12, ror #8",
-            "strd r9, r10, [r1, #48]",
-            "strd r11, r12, [r1, #112]",
-            "sadd16 r5, r5, r9",
-            "sadd16 r6, r6, r10",
-            "sadd16 r7, r7, r11",
-            "sadd16 r8, r8, r12",
-            "ldr r11, [r0, r2]",
-            "ldr r12, [r4, r2]",
-            "add r0, r0, #4",
-            "add r4, r4, #4",
-            "sxtb16 r9, r11",
-            "sxtb16 r10, r12",
-            "sxtb16 r11, r11, ror #8",
-            "sxtb16 r12, r12, ror #8",
-            "sadd16 lr, r7, r11",
-            "ssub16 r7, r7, r11",
-            "sadd16 r11, r8, r12",
-            "ssub16 r8, r8, r12",
-            "strd lr, r11, [r1, #64]",
-            "strd r7, r8, [r1, #80]",
-            "sadd16 lr, r5, r9",
-            "ssub16 r5, r5, r9",
-            "sadd16 r11, r6, r10",
-            "ssub16 r6, r6, r10",
-            "strd r5, r6, [r1, #16]",
-            "strd lr, r11, [r1], #128",
+            two_lanes!(),
+            "2:",
+            two_lanes!(),
             "subs r3, r3, #1",
             "bne.w 1b",
             // Two channels on: from the end of the second one's groups another channel, less the groups.
