@@ -23,8 +23,14 @@ fn main() {
             return;
         }
     };
+    let scenario = std::env::var_os("CARGO_FEATURE_SCENARIO").is_some();
+    if scenario && (board.storage.is_none() || board.timer.is_none()) {
+        println!("cargo::error=a scenario needs [storage] and [timer] in the board file of {}", board.name);
+        return;
+    }
     let out = Path::new(&out);
-    std::fs::write(out.join("memory.x"), board.linker_script()).expect("OUT_DIR can be written to");
+    std::fs::write(out.join("memory.x"), board.linker_script(board.firmware_bytes(scenario)))
+        .expect("OUT_DIR can be written to");
     std::fs::write(out.join("board.rs"), board.rust_constants()).expect("OUT_DIR can be written to");
 
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {

@@ -46,6 +46,75 @@ pub struct Board {
     pub ram: Ram,
     /// Where the records go.
     pub uart: Uart,
+    /// A second flash, for scenarios.
+    #[serde(default)]
+    pub storage: Option<Storage>,
+    /// The CPU's timer, for scenarios.
+    #[serde(default)]
+    pub timer: Option<Timer>,
+}
+
+/// Flash beside the CPU's own, as serial flash that is mapped into its addresses: two slots for student images lie there.
+/// The emulator keeps it in a file, so that it outlives a power cycle. Sizes in bytes.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// First address; slot A, then slot B, then the memory in which a sender's bytes arrive.
+    pub origin: u32,
+    /// Of each slot.
+    pub slot: u32,
+    /// Erased at once.
+    pub erase: u32,
+    /// Written at once.
+    pub write: u32,
+    /// For what a sender has to say in one power cycle.
+    pub mail: u32,
+    /// First address of the machine's memory that the emulator can keep in a file.
+    pub memory_origin: u32,
+    /// All of that memory, as the emulator wants it.
+    pub memory_size: u64,
+}
+
+impl Storage {
+    /// First byte of the sender's memory, from the start of slot A.
+    pub fn mail_offset(&self) -> u32 {
+        2 * self.slot
+    }
+
+    /// The first byte of slot A in the file.
+    pub fn file_offset(&self) -> u64 {
+        (self.origin - self.memory_origin).into()
+    }
+}
+
+impl Storage {
+    fn check(&self) -> Result<(), String> {
+        let Self { origin, slot, erase, write, mail, memory_origin, memory_size } = *self;
+        if !write.is_power_of_two() || write > 64 || erase == 0 || !erase.is_multiple_of(write.max(4)) {
+            return Err(format!("storage.write = {write} and storage.erase = {erase} are no flash's"));
+        }
+        for (what, value) in [("origin", origin), ("slot", slot), ("mail", mail)] {
+            if !value.is_multiple_of(erase.max(IMAGE_ALIGN)) {
+                return Err(format!("storage.{what} = {value:#x} is not a multiple of storage.erase = {erase:#x}"));
+            }
+        }
+        let end = u64::from(origin) + 2 * u64::from(slot) + u64::from(mail);
+        if origin < memory_origin || end > u64::from(memory_origin) + memory_size || end > 1 << 32 {
+            return Err(format!("storage: two slots and the mail end at {end:#x}, outside the machine's memory"));
+        }
+        Ok(())
+    }
+}
+
+/// The timer that plays the watchdog: SysTick, or RISC-V's machine timer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Timer {
+    /// Ticks a second.
+    pub hz: u32,
+    /// Address of its registers, where the architecture does not say it.
+    #[serde(default)]
+    pub base: u32,
 }
 
 /// What emulates a board.
@@ -258,7 +327,18 @@ impl Board {
                 ram.size
             ));
         }
+        if let Some(storage) = &self.storage {
+            storage.check()?;
+        }
+        if self.timer.as_ref().is_some_and(|timer| timer.hz == 0) {
+            return Err("timer.hz is 0".into());
+        }
         Ok(())
+    }
+
+    /// Bytes of flash for the firmware. That of a scenario has all but the request: its images lie in the storage.
+    pub fn firmware_bytes(&self, scenario: bool) -> u32 {
+        if scenario { self.flash.size - self.flash.request } else { self.flash.firmware }
     }
 
     /// Addresses of the student image.
@@ -318,6 +398,10 @@ mod tests {
             ("kind = \"cmsdk\"", "kind = \"smoke\"", "unknown variant `smoke`"),
             ("stack = 0x4000", "stak = 0x4000", "unknown field `stak`"),
             ("base = 0x4000_4000", "", "missing field `base`"),
+            ("slot = 0x10_0000", "slot = 0x10_0100", "storage.slot = 0x100100 is not a multiple"),
+            ("slot = 0x10_0000", "slot = 0x80_0000", "outside the machine's memory"),
+            ("write = 4", "write = 3", "are no flash's"),
+            ("hz = 25_000_000", "hz = 0", "timer.hz is 0"),
             ("size = 0x10_0000", "size = -1", "invalid value"),
         ] {
             let error = edited(from, to).unwrap_err().to_string();

@@ -11,6 +11,10 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     if let Some(layer) = fewstep_wire::LayerRequest::parse(flash::request()) {
         return crate::layer::run(&layer, arena);
     }
+    #[cfg(feature = "scenario")]
+    if let Some(script) = fewstep_wire::Script::parse(flash::script()) {
+        return crate::scenario::run(&script, arena, picture);
+    }
     let request = match fewstep_wire::Request::parse(flash::request()) {
         Ok(request) => request,
         Err(error) => {
@@ -20,7 +24,17 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     };
     #[cfg(feature = "drills")]
     crate::drill::run(request.class, arena);
+    draw_request(&request, flash::image(), arena, picture, &mut || ())
+}
 
+/// Draws what `request` asks for with `image`; `between` is called before each operation.
+pub fn draw_request(
+    request: &fewstep_wire::Request,
+    image: &[u8],
+    arena: &mut [u8],
+    picture: &mut [u8],
+    between: &mut dyn FnMut(),
+) -> Status {
     let (task, attached) = (request.task, request.attached);
     let request = Request {
         seed: request.seed,
@@ -34,7 +48,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     };
     defmt::info!("{=str}: seed {=u64}, class {=u16}, w {=f32}", board::NAME, request.seed, request.class, request.w);
 
-    let model = match Model::parse(flash::image()) {
+    let model = match Model::parse(image) {
         Ok(model) => model,
         Err(error) => {
             defmt::error!("student image: {}", error);
@@ -83,6 +97,7 @@ pub fn draw(arena: &mut [u8], picture: &mut [u8]) -> Status {
     let mut current = start;
     let mut all = 0;
     loop {
+        between();
         let progress = cpu::counted(|| session.step_op());
         let done = match progress {
             Progress::Running { step, steps } => {

@@ -17,6 +17,14 @@ pub fn request() -> &'static [u8] {
     unsafe { from_raw_parts(REQUEST_ADDRESS as *const u8, fewstep_wire::Request::BYTES) }
 }
 
+/// The bytes of a scenario's commands, in the place of a request.
+#[cfg(feature = "scenario")]
+pub fn script() -> &'static [u8] {
+    const _: () = assert!(crate::board::storage::REQUEST >= fewstep_wire::Script::MAX_BYTES);
+    // SAFETY: as in `request`.
+    unsafe { from_raw_parts(REQUEST_ADDRESS as *const u8, fewstep_wire::Script::MAX_BYTES) }
+}
+
 /// What the request has with it; `None` if that is more than the slot of the image, or damaged.
 pub fn attached(attached: &fewstep_wire::Attached) -> Option<&'static [u8]> {
     let start = image().len().checked_sub(attached.room() as usize)?;

@@ -29,6 +29,8 @@ mod flash;
 mod layer;
 #[cfg(target_os = "none")]
 mod logger;
+#[cfg(all(target_os = "none", feature = "scenario"))]
+mod scenario;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]

@@ -47,7 +47,7 @@ pub fn build(target: &Target, out: &Path, options: &Options) -> Result<PathBuf, 
     let mut env = compiler.env.clone();
     env.push(("CARGO_ENCODED_RUSTFLAGS".into(), format!("-Ctarget-cpu={}", target.cpu).into()));
     let lock = firmware::lock(&build_dir)?;
-    firmware::cargo("the C library", &sources.join("c"), &build_dir, &args, &env, options.build_limit)?;
+    firmware::cargo("the C library", &sources.join("c"), &build_dir, &args, &env, options)?;
     let built = build_dir.join(target.triple).join("release/libfewstep.a");
     let place = place(&built, &out.join(target.triple))?;
     drop(lock);

@@ -14,6 +14,11 @@ pub struct StepCount {
 
 /// Reads the counter's lines. `None` if they are not whole: a line too short, or the last step not marked.
 pub fn parse(text: &str) -> Option<Vec<StepCount>> {
+    parse_cut(text).filter(|(_, rest)| rest.parts.is_empty()).map(|(steps, _)| steps)
+}
+
+/// As [`parse`], of a run that may have ended within a step: the steps, and what there is of the last.
+pub fn parse_cut(text: &str) -> Option<(Vec<StepCount>, StepCount)> {
     let mut steps = Vec::new();
     let mut current = StepCount::default();
     for line in text.lines() {
@@ -32,7 +37,7 @@ pub fn parse(text: &str) -> Option<Vec<StepCount>> {
             _ => return None,
         }
     }
-    current.parts.is_empty().then_some(steps)
+    Some((steps, current))
 }
 
 #[cfg(test)]
@@ -45,6 +50,8 @@ mod tests {
         let step = |parts: &[u64]| StepCount { instructions: parts.iter().sum(), parts: parts.to_vec() };
         assert_eq!(parse(text), Some(vec![step(&[10, 5]), step(&[7])]));
         assert_eq!(parse(""), Some(vec![]));
+        let cut = "mark\nregion 0 insns 3 ld 0\n";
+        assert_eq!((parse(cut), parse_cut(cut)), (None, Some((vec![StepCount::default()], step(&[3])))));
     }
 
     #[test]

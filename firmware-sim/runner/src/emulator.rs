@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use fewstep_board::Board;
@@ -13,6 +13,9 @@ use crate::process::{self, Ended};
 
 /// Most bytes that a run may write; an ordinary one writes some thousand.
 pub const OUTPUT_BYTES: usize = 1 << 20;
+
+/// Where the emulator's clock counts instructions, each takes two to this power nanoseconds.
+pub const CLOCK_SHIFT: u32 = 2;
 
 /// Bytes to place in memory before the CPU starts.
 pub struct Load<'a> {
@@ -34,6 +37,11 @@ pub struct Boot<'a> {
     pub counter: Option<&'a Path>,
     /// Time limit.
     pub limit: Duration,
+    /// Becomes true when the caller is to stop.
+    pub stop: Option<&'a AtomicBool>,
+    /// The file that keeps the machine's memory with the board's second flash. The emulator's clock then counts
+    /// instructions.
+    pub memory: Option<&'a Path>,
 }
 
 /// How a boot ended.
@@ -63,7 +71,15 @@ pub fn boot(boot: &Boot<'_>, mut on_bytes: impl FnMut(&[u8])) -> Result<Booted, 
     let kernel = scratch.write("firmware", boot.kernel)?;
 
     let mut command = process::tied(path);
-    command.args(["-machine", &boot.board.emulator.machine]).args(&boot.board.emulator.options);
+    let mut machine = boot.board.emulator.machine.clone();
+    if let (Some(file), Some(storage)) = (boot.memory, &boot.board.storage) {
+        let size = storage.memory_size;
+        let backend = option("memory-backend-file,id=flash,share=on,mem-path=", file, &format!(",size={size}"));
+        command.arg("-object").arg(backend).args(["-m", &format!("{}M", size >> 20)]);
+        command.args(["-icount", &format!("shift={CLOCK_SHIFT}")]);
+        machine += ",memory-backend=flash";
+    }
+    command.args(["-machine", &machine]).args(&boot.board.emulator.options);
     command.args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-user-config"]);
     command.args(["-chardev", "stdio,id=uart", "-serial", "chardev:uart"]);
     command.args(["-semihosting-config", "enable=on,target=native"]);
@@ -80,7 +96,7 @@ pub fn boot(boot: &Boot<'_>, mut on_bytes: impl FnMut(&[u8])) -> Result<Booted, 
     }
 
     let mut written = 0;
-    let ended = process::run(command, boot.limit, |bytes| {
+    let ended = process::run_until(command, boot.limit, boot.stop, |bytes| {
         written += bytes.len();
         if written > OUTPUT_BYTES {
             return ControlFlow::Break(());
@@ -89,7 +105,10 @@ pub fn boot(boot: &Boot<'_>, mut on_bytes: impl FnMut(&[u8])) -> Result<Booted, 
         ControlFlow::Continue(())
     })
     .map_err(Error::io(program.clone()))?;
-    let Ended { status, timed_out, stopped, stderr } = ended;
+    let Ended { status, timed_out, stopped, interrupted, stderr } = ended;
+    if interrupted {
+        return Err(Error::Interrupted);
+    }
     let counts = boot.counter.and_then(|_| std::fs::read_to_string(counts).ok());
     Ok(Booted { code: status.code(), ending: status.to_string(), timed_out, flooded: stopped, stderr, counts })
 }
@@ -108,12 +127,12 @@ fn option(before: &str, file: &Path, after: &str) -> OsString {
 }
 
 /// A folder that goes with its owner.
-struct Scratch {
+pub(crate) struct Scratch {
     dir: PathBuf,
 }
 
 impl Scratch {
-    fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -127,8 +146,13 @@ impl Scratch {
         }
     }
 
+    /// The path of a file in it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Error> {
-        let path = self.dir.join(name);
+        let path = self.file(name);
         std::fs::write(&path, bytes).map_err(Error::io(path.display().to_string()))?;
         Ok(path)
     }

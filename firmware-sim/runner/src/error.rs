@@ -41,6 +41,15 @@ pub enum Error {
         /// The program.
         program: String,
     },
+    /// The board has nowhere to keep the slots of a scenario.
+    #[error("{board} has no [storage] and [timer] in its board.toml, which a scenario needs")]
+    NoStorage {
+        /// The board.
+        board: String,
+    },
+    /// The caller was asked to stop ([`Options::stop`](crate::Options::stop)).
+    #[error("interrupted")]
+    Interrupted,
     /// cargo failed.
     #[error("building {what} failed:\n{output}")]
     Build {

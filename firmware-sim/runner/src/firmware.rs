@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fewstep_board::Board;
@@ -14,6 +15,9 @@ use crate::error::Error;
 use crate::log::Table;
 use crate::process;
 use crate::toolchain::{self, Compiler};
+
+/// The cargo feature of the firmware that plays scenarios.
+pub(crate) const SCENARIO: &str = "scenario";
 
 /// What compiled a firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +47,8 @@ pub struct Options {
     pub time_limit: Duration,
     /// Time limit of a build.
     pub build_limit: Duration,
+    /// Ends builds and runs when it becomes true, with [`Error::Interrupted`]: for a caller that handles signals.
+    pub stop: Option<&'static AtomicBool>,
 }
 
 impl Default for Options {
@@ -55,6 +61,7 @@ impl Default for Options {
             count: true,
             time_limit: Duration::from_secs(300),
             build_limit: Duration::from_secs(900),
+            stop: None,
         }
     }
 }
@@ -133,7 +140,7 @@ impl Firmware {
         let path = build_dir.join(&board.target.triple).join("firmware/fewstep-firmware");
         let bytes = std::fs::read(&path).map_err(Error::io(path.display().to_string()))?;
         let counter = if options.count {
-            cargo_counter(&sources, &build_dir, options.build_limit)
+            cargo_counter(&sources, &build_dir, options)
         } else {
             Err("counting was not asked for".into())
         };
@@ -142,12 +149,13 @@ impl Firmware {
         let elf = Elf::parse(&bytes)?;
         let sections = elf.sections()?;
         let flash_bytes = elf.flash_end().saturating_sub(board.flash.origin.into());
-        if flash_bytes > board.flash.firmware.into() {
+        let room = board.firmware_bytes(options.features.iter().any(|feature| feature == SCENARIO));
+        if flash_bytes > room.into() {
             return Err(Error::TooLarge {
                 what: "the firmware",
                 bytes: flash_bytes,
                 board: board.name.clone(),
-                room: board.flash.firmware.into(),
+                room: room.into(),
                 remedy: "raise flash.firmware in its board.toml",
             });
         }
@@ -187,7 +195,7 @@ fn cargo_firmware(
         ("CARGO_ENCODED_RUSTFLAGS".into(), rust_flags(board).into()),
         ("DEFMT_LOG".into(), "debug".into()),
     ]);
-    cargo("the firmware", sources, build_dir, &args, &env, options.build_limit)
+    cargo("the firmware", sources, build_dir, &args, &env, options)
 }
 
 /// Flags of rustc for a board, in the form of `CARGO_ENCODED_RUSTFLAGS`.
@@ -196,9 +204,9 @@ fn rust_flags(board: &Board) -> String {
     format!("-Ctarget-cpu={}{}", board.target.cpu, cfg.collect::<String>())
 }
 
-pub(crate) fn cargo_counter(sources: &Path, build_dir: &Path, limit: Duration) -> Result<PathBuf, String> {
+pub(crate) fn cargo_counter(sources: &Path, build_dir: &Path, options: &Options) -> Result<PathBuf, String> {
     let args = ["build", "--locked", "--quiet", "--release", "-p", "fewstep-insn-plugin"].map(OsString::from);
-    cargo("the instruction counter", sources, build_dir, &args, &[], limit).map_err(|error| error.to_string())?;
+    cargo("the instruction counter", sources, build_dir, &args, &[], options).map_err(|error| error.to_string())?;
     let file = format!("{}fewstep_insn_plugin{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     Ok(build_dir.join("release").join(file))
 }
@@ -210,7 +218,7 @@ pub(crate) fn cargo(
     build_dir: &Path,
     args: &[OsString],
     env: &[(OsString, OsString)],
-    limit: Duration,
+    options: &Options,
 ) -> Result<(), Error> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = process::tied(&program);
@@ -230,8 +238,12 @@ pub(crate) fn cargo(
         command.env_remove(name);
     }
     command.envs(env.iter().map(|(name, value)| (name, value)));
-    let ended = process::run(command, limit, |_| ControlFlow::Continue(()))
+    let limit = options.build_limit;
+    let ended = process::run_until(command, limit, options.stop, |_| ControlFlow::Continue(()))
         .map_err(Error::io(program.to_string_lossy().into_owned()))?;
+    if ended.interrupted {
+        return Err(Error::Interrupted);
+    }
     if ended.timed_out {
         let output = format!("cargo took longer than {} s and was stopped", limit.as_secs());
         return Err(Error::Build { what: what.into(), output });

@@ -18,6 +18,7 @@
 //! - [`counts`]: what the instruction counter wrote;
 //! - [`Program`]: examples and firmwares in C, booted as they are;
 //! - [`c_library`]: the static library for C;
+//! - [`Device`]: a board over several power cycles, with a second flash that outlives them;
 //! - [`measure_layer`]: one convolution, counted and compared.
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@
 
 pub mod c_library;
 pub mod counts;
+mod device;
 pub mod elf;
 pub mod emulator;
 mod error;
@@ -37,9 +39,10 @@ mod simulate;
 pub mod stream;
 mod toolchain;
 
+pub use device::{Action, CommandOutcome, Device, Drawn, Ending, PowerCycle};
 pub use error::Error;
 pub use fewstep_board::{Board, BoardError};
-pub use fewstep_wire::{Fault, Sampler, Status, Task};
+pub use fewstep_wire::{Booted, Cut, Fault, Request as WireRequest, Sampler, Setup, Status, Task, Torn, Verdict};
 pub use firmware::{Firmware, Options, Toolchain, boards_dir};
 pub use layer::{Layer, LayerError, LayerOutcome, measure_layer};
 pub use program::{Program, Ran, Size};

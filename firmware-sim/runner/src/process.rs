@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub(crate) struct Ended {
     pub timed_out: bool,
     /// It was killed because the caller had enough of its output.
     pub stopped: bool,
+    /// It was killed because the caller was asked to stop.
+    pub interrupted: bool,
     /// The end of what it wrote to standard error.
     pub stderr: String,
 }
@@ -51,13 +54,27 @@ fn pump(mut from: impl Read + Send + 'static, to: SyncSender<Piece>, piece: fn(V
     });
 }
 
+/// How often a caller that may be asked to stop looks whether it was.
+const GLANCE: Duration = Duration::from_millis(50);
+
 /// Runs `command` without input; `on_output` sees its standard output in pieces and may break off.
 pub(crate) fn run(
+    command: Command,
+    limit: Duration,
+    on_output: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<Ended> {
+    run_until(command, limit, None, on_output)
+}
+
+/// As [`run`], and ends when `stop` becomes true.
+pub(crate) fn run_until(
     mut command: Command,
     limit: Duration,
+    stop: Option<&AtomicBool>,
     mut on_output: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<Ended> {
     let deadline = Instant::now() + limit;
+    let asked_to_stop = || stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut guard = Guard(command.spawn()?);
     let (sender, pieces) = sync_channel(64);
@@ -72,7 +89,11 @@ pub(crate) fn run(
     let mut stderr = Vec::new();
     let (mut timed_out, mut stopped) = (false, false);
     loop {
-        match pieces.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if asked_to_stop() {
+            break;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        match pieces.recv_timeout(if stop.is_some() { left.min(GLANCE) } else { left }) {
             Ok(Piece::Out(bytes)) => {
                 if on_output(&bytes).is_break() {
                     stopped = true;
@@ -84,6 +105,7 @@ pub(crate) fn run(
                 let surplus = stderr.len().saturating_sub(STDERR_BYTES);
                 stderr.drain(..surplus);
             }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
             Err(RecvTimeoutError::Timeout) => {
                 timed_out = true;
                 break;
@@ -92,8 +114,10 @@ pub(crate) fn run(
         }
     }
     // Both pipes are closed, so the child is about to end; if it lingers, the limit still holds.
+    let mut interrupted = false;
     let status = loop {
-        if timed_out || stopped {
+        interrupted |= asked_to_stop();
+        if timed_out || stopped || interrupted {
             let _ = guard.0.kill();
             break guard.0.wait()?;
         }
@@ -103,7 +127,7 @@ pub(crate) fn run(
         timed_out = Instant::now() >= deadline;
         thread::sleep(Duration::from_millis(2));
     };
-    Ok(Ended { status, timed_out, stopped, stderr: String::from_utf8_lossy(&stderr).trim().to_string() })
+    Ok(Ended { status, timed_out, stopped, interrupted, stderr: String::from_utf8_lossy(&stderr).trim().to_string() })
 }
 
 /// Finds a program on the PATH.
@@ -172,6 +196,23 @@ mod tests {
             let start = Instant::now();
             let ended = run(shell(script), Duration::from_millis(200), |_| ControlFlow::Continue(())).unwrap();
             assert!(ended.timed_out && ended.status.code().is_none(), "{script}");
+            assert!(start.elapsed() < LONG);
+        }
+    }
+
+    #[test]
+    fn a_child_ends_when_its_caller_is_asked_to_stop() {
+        // With its output open, closed, and busy.
+        for script in ["exec sleep 600", "exec sleep 600 >/dev/null 2>&1", "exec yes"] {
+            let (start, stop) = (Instant::now(), AtomicBool::new(false));
+            let ended = thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(200));
+                    stop.store(true, Ordering::Relaxed);
+                });
+                run_until(shell(script), LONG, Some(&stop), |_| ControlFlow::Continue(())).unwrap()
+            });
+            assert!(ended.interrupted && !ended.timed_out && ended.status.code().is_none(), "{script}");
             assert!(start.elapsed() < LONG);
         }
     }

@@ -82,14 +82,14 @@ impl Program {
         args.extend(compiler.args.iter().cloned());
         let folder = sources.join("examples");
         let lock = firmware::lock(&build_dir)?;
-        firmware::cargo("an example", &folder, &build_dir, &args, &compiler.env, options.build_limit)?;
+        firmware::cargo("an example", &folder, &build_dir, &args, &compiler.env, options)?;
         let path = build_dir.join(EXAMPLES_TARGET).join("release").join(name);
         let elf = std::fs::read(&path).map_err(Error::io(path.display().to_string()))?;
         drop(lock);
         let counter_dir = target_dir.join(compiler.folder("firmware"));
         std::fs::create_dir_all(&counter_dir).map_err(Error::io(counter_dir.display().to_string()))?;
         let lock = firmware::lock(&counter_dir)?;
-        let counter = options.count.then(|| firmware::cargo_counter(&sources, &counter_dir, options.build_limit).ok());
+        let counter = options.count.then(|| firmware::cargo_counter(&sources, &counter_dir, options).ok());
         drop(lock);
         Ok(Self { board, elf, counter: counter.flatten() })
     }
@@ -110,7 +110,7 @@ impl Program {
     fn boot(&self, loads: &[Load<'_>], limit: Duration, counter: Option<&std::path::Path>) -> Result<Ran, Error> {
         let mut board = self.board.clone();
         board.emulator.options.extend(INSTRUCTION_CLOCK.map(String::from));
-        let boot = Boot { board: &board, kernel: &self.elf, loads, counter, limit };
+        let boot = Boot { board: &board, kernel: &self.elf, loads, counter, limit, stop: None, memory: None };
         let mut text = Vec::new();
         let booted = emulator::boot(&boot, |bytes| text.extend_from_slice(bytes))?;
         let regions = booted.counts.as_deref().and_then(|counts| counts::parse(&format!("{counts}mark\n")));

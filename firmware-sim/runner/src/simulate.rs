@@ -1,8 +1,8 @@
 //! The whole way: board, firmware, flash, boot, picture.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fewstep_board::Board;
 use fewstep_wire::{
@@ -190,6 +190,10 @@ impl Simulator {
         Ok(Self { board, firmware, options: options.clone() })
     }
 
+    pub(crate) fn set_time_limit(&mut self, limit: Duration) {
+        self.options.time_limit = limit;
+    }
+
     /// The board.
     pub fn board(&self) -> &Board {
         &self.board
@@ -304,7 +308,7 @@ impl Simulator {
     }
 
     /// Stack pointer and entry, for a CPU that does not start at the start of the flash.
-    fn reset(&self) -> Option<(u32, [u8; 8])> {
+    pub(crate) fn reset(&self) -> Option<(u32, [u8; 8])> {
         let ram = &self.board.ram;
         // Bit 0: Thumb.
         let words = u64::from(ram.origin + ram.stack) | u64::from(self.firmware.entry | 1) << 32;
@@ -327,18 +331,26 @@ impl Simulator {
         Ok((booted, guest, not_counted))
     }
 
+    /// A boot with `loads` in its flash, and the file of its second flash.
+    pub(crate) fn boot_of<'a>(&'a self, loads: &'a [Load<'a>], count: bool, memory: Option<&'a Path>) -> Boot<'a> {
+        Boot {
+            board: &self.board,
+            kernel: &self.firmware.elf,
+            loads,
+            counter: self.firmware.counter.as_deref().ok().filter(|_| count),
+            limit: self.options.time_limit,
+            stop: self.options.stop,
+            memory,
+        }
+    }
+
     fn boot(
         &self,
         loads: &[Load<'_>],
         count: bool,
         on_event: &mut dyn FnMut(Event<'_>),
     ) -> Result<(Booted, Guest, Option<String>), Error> {
-        let counter = match &self.firmware.counter {
-            Ok(path) => count.then_some(path.as_path()),
-            Err(_) => None,
-        };
-        let boot =
-            Boot { board: &self.board, kernel: &self.firmware.elf, loads, counter, limit: self.options.time_limit };
+        let boot = self.boot_of(loads, count, None);
         let mut guest = Guest::default();
         let mut stream = Stream::default();
         let log = &self.firmware.log;
@@ -350,7 +362,7 @@ impl Simulator {
     }
 
     /// Whether the run ended well.
-    fn judge(&self, booted: &Booted, guest: &Guest) -> Result<(), Error> {
+    pub(crate) fn judge(&self, booted: &Booted, guest: &Guest) -> Result<(), Error> {
         let last = || guest.log.last().map_or_else(|| "nothing".into(), Line::to_string);
         if booted.timed_out {
             return Err(Error::TimeLimit { limit: self.options.time_limit, last: last() });
@@ -455,19 +467,19 @@ impl Simulator {
 
 /// What the guest sent.
 #[derive(Default)]
-struct Guest {
-    log: Vec<Line>,
-    found: Option<Found>,
-    steps: u16,
-    picture: Option<Vec<u8>>,
-    usage: Option<Usage>,
+pub(crate) struct Guest {
+    pub(crate) log: Vec<Line>,
+    pub(crate) found: Option<Found>,
+    pub(crate) steps: u16,
+    pub(crate) picture: Option<Vec<u8>>,
+    pub(crate) usage: Option<Usage>,
     panic: Option<(u32, String)>,
     fault: Option<Fault>,
     layer: Option<Measured>,
     /// The first record that should not have come.
-    problem: Option<String>,
+    pub(crate) problem: Option<String>,
     /// Bytes that were no record.
-    skipped: usize,
+    pub(crate) skipped: usize,
 }
 
 struct Measured {
@@ -476,15 +488,15 @@ struct Measured {
     backend: String,
 }
 
-struct Found {
-    height: u16,
-    width: u16,
-    channels: u16,
-    arena_bytes: u32,
-    arena_budget: u32,
-    image_bytes: u32,
-    macs_per_step: u64,
-    backend: String,
+pub(crate) struct Found {
+    pub(crate) height: u16,
+    pub(crate) width: u16,
+    pub(crate) channels: u16,
+    pub(crate) arena_bytes: u32,
+    pub(crate) arena_budget: u32,
+    pub(crate) image_bytes: u32,
+    pub(crate) macs_per_step: u64,
+    pub(crate) backend: String,
 }
 
 impl From<Model<'_>> for Found {
@@ -496,7 +508,7 @@ impl From<Model<'_>> for Found {
 }
 
 impl Guest {
-    fn take(&mut self, kind: u8, payload: &[u8], log: &Table, on_event: &mut dyn FnMut(Event<'_>)) {
+    pub(crate) fn take(&mut self, kind: u8, payload: &[u8], log: &Table, on_event: &mut dyn FnMut(Event<'_>)) {
         let Some(record) = Record::parse(kind, payload) else {
             self.complain(format!("a record of kind {kind} with {} bytes is unknown", payload.len()));
             return;
@@ -527,6 +539,7 @@ impl Guest {
             Record::Usage(usage) => self.usage = Some(usage),
             Record::Panic { line, file } => self.panic = Some((line, file.into())),
             Record::Fault(fault) => self.fault = Some(fault),
+            Record::Booted(_) | Record::Command(_) => self.complain("it plays a scenario".into()),
             Record::Layer(report) => {
                 let LayerReport { differing, scratch, backend } = report;
                 self.layer = Some(Measured { differing, scratch, backend: backend.into() });

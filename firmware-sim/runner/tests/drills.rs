@@ -142,7 +142,8 @@ fn a_foreign_guest_that_hangs_is_stopped() {
     let board = Board::find(&boards_dir(&options()).unwrap(), "an500").unwrap();
     let kernel = [0x00, 0x40, 0x00, 0x20, 0x09, 0x00, 0x00, 0x00, 0xfe, 0xe7];
     let limit = Duration::from_millis(500);
-    let boot = emulator::Boot { board: &board, kernel: &kernel, loads: &[], counter: None, limit };
+    let boot =
+        emulator::Boot { board: &board, kernel: &kernel, loads: &[], counter: None, limit, stop: None, memory: None };
     let mut bytes = 0;
     match emulator::boot(&boot, |piece| bytes += piece.len()) {
         Ok(booted) => assert!(booted.timed_out && booted.code.is_none() && bytes == 0),

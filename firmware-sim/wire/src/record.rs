@@ -9,6 +9,7 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::layer::LayerReport;
+use crate::scenario::{Booted, CommandEnd};
 
 /// First byte of a record.
 pub const MAGIC: u8 = 0xa5;
@@ -39,6 +40,10 @@ pub enum Kind {
     Fault = 7,
     /// A layer was measured.
     Layer = 8,
+    /// A scenario's firmware chose an image.
+    Booted = 9,
+    /// A command of a scenario ended.
+    Command = 10,
 }
 
 /// Bytes of [`Model`] before the backend's name.
@@ -156,6 +161,11 @@ impl Usage {
 /// Added to the number of a RISC-V trap in [`Fault::exception`].
 pub const RISCV_TRAP: u32 = 0x100;
 
+/// Number of SysTick's exception on a Cortex-M.
+const SYSTICK: u32 = 15;
+/// `mcause` of the machine timer's interrupt (RISC-V privileged architecture, 3.1.15).
+const MACHINE_TIMER: u32 = 0x8000_0007;
+
 /// A CPU fault: payload of [`Kind::Fault`]. Names are the architecture's (Armv7-M, B3.2); RISC-V has `pc`, `lr` (ra), `sp`,
 /// the number of the trap and its value, in `bfar`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,6 +195,11 @@ impl Fault {
             writer.put(&value.to_le_bytes());
         }
         bytes
+    }
+
+    /// Whether the CPU's timer raised it, which plays the watchdog of a scenario.
+    pub fn is_timer(&self) -> bool {
+        self.exception == SYSTICK || self.exception == RISCV_TRAP + MACHINE_TIMER
     }
 
     /// Reads a payload; `None` if it is not one.
@@ -227,6 +242,10 @@ pub enum Record<'a> {
     Fault(Fault),
     /// A layer was measured.
     Layer(LayerReport<'a>),
+    /// A scenario's firmware chose an image.
+    Booted(Booted),
+    /// A command of a scenario ended.
+    Command(CommandEnd),
 }
 
 impl<'a> Record<'a> {
@@ -244,6 +263,8 @@ impl<'a> Record<'a> {
             }
             k if k == Kind::Fault as u8 => Self::Fault(Fault::parse(payload)?),
             k if k == Kind::Layer as u8 => Self::Layer(LayerReport::parse(payload)?),
+            k if k == Kind::Booted as u8 => Self::Booted(Booted::parse(payload)?),
+            k if k == Kind::Command as u8 => Self::Command(CommandEnd::parse(payload)?),
             _ => return None,
         })
     }

@@ -22,11 +22,13 @@ pub enum Status {
     Panicked = 20,
     /// The CPU raised a fault.
     Fault = 21,
+    /// The power failed, as a scenario asks for.
+    PowerCut = 22,
 }
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Done,
         Self::BadRequest,
         Self::BadImage,
@@ -35,6 +37,7 @@ impl Status {
         Self::PictureTooLarge,
         Self::Panicked,
         Self::Fault,
+        Self::PowerCut,
     ];
 
     /// The exit code.
@@ -59,6 +62,7 @@ impl fmt::Display for Status {
             Self::PictureTooLarge => "the picture is larger than the firmware's buffer",
             Self::Panicked => "the firmware panicked",
             Self::Fault => "the CPU raised a fault",
+            Self::PowerCut => "the power failed",
         })
     }
 }

@@ -6,6 +6,7 @@ use fewstep_runner::{Error, Event, Options, Simulator};
 
 /// A simulator, or `None` with a line that says what is missing. Where `FEWSTEP_REQUIRE_QEMU` is set, as in `check`,
 /// nothing may be missing.
+#[allow(dead_code, reason = "not every file of tests needs it")]
 pub fn simulator(board: &str, options: &Options) -> Option<Simulator> {
     match Simulator::new(board, options, &mut quiet) {
         Ok(simulator) => Some(simulator),
