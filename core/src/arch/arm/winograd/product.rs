@@ -84,8 +84,8 @@ impl<'a> Product<'a> {
             Rows::SumDifference => 2,
             Rows::Middle => 3,
         };
-        assert!(pairs > 0 && tile_pairs > 0 && stride >= tile_pairs);
-        assert!(weights.len() >= pairs * 4 * CHANNELS + BEHIND && data.len() >= tile_pairs * pairs * 8);
+        let long = weights.len() >= pairs * 4 * CHANNELS + BEHIND && data.len() >= tile_pairs * pairs * 8;
+        assert!(long && pairs > 0 && tile_pairs > 0 && stride >= tile_pairs);
         Self {
             shape,
             #[cfg(arm_dsp)]
@@ -197,7 +197,7 @@ mod asm {
     const STEP: usize = 44;
 
     /// The same of the body for edges, which has one tile.
-    const EDGE_STEPS: usize = 8;
+    const EDGE_STEPS: usize = 4;
     const EDGE_STEP: usize = 28;
 
     /// What the code reads, copied to sp+40.
@@ -296,23 +296,6 @@ mod asm {
     macro_rules! last {
         () => {
             "ldrd r12, lr, [sp, #40]\n add r12, r12, #24\n add lr, lr, #48\n ldr pc, [sp, #52]\n"
-        };
-    }
-
-    /// Steps before the body, then on to $body.
-    macro_rules! more {
-        ($label:literal, $body:literal) => {
-            concat!(
-                "ldr r8, [sp, #68]\n str r8, [sp, #32]\n",
-                $label,
-                ":\n",
-                step!("0"),
-                "ldr r8, [sp, #32]\n subs r8, r8, #1\n str r8, [sp, #32]\n bne.w ",
-                $label,
-                "b\n b.w ",
-                $body,
-                "\n",
-            )
         };
     }
 
@@ -595,13 +578,23 @@ mod asm {
             step!("0"),
             ".endr",
             "ldr pc, [lr]",
-            // What is more than the body's steps: of M1, of the others.
+            // What is more than the body's steps: of M1, one of which was made, and of the others.
             ".p2align 2",
             "60:",
-            more!("62", "20b + {step}"),
+            "ldr r8, [sp, #68]",
+            "subs r8, r8, #1",
+            "bne.n 62f",
+            "b.w 20b",
             ".p2align 2",
             "61:",
-            more!("63", "20b"),
+            "ldr r8, [sp, #68]",
+            "62:",
+            "str r8, [sp, #32]",
+            step!("0"),
+            "ldr r8, [sp, #32]",
+            "subs r8, r8, #1",
+            "bne.n 62b",
+            "b.w 20b",
             // Rows: keep.
             ".p2align 2",
             "30:",
@@ -648,7 +641,6 @@ mod asm {
             "ldr pc, [sp, #132]",
             steps = const STEPS,
             edge_steps = const EDGE_STEPS,
-            step = const STEP,
         )
     }
 }
