@@ -8,8 +8,9 @@
 //!
 //! Both run the same 32x32 block: two by two tiles of 16x16 f32, 32 bf16 products deep a step.
 
-use super::bf16::{self, Line, Lines, to_bf16, to_pairs, to_planes};
+use super::bf16::{self, to_bf16, to_pairs, to_planes};
 use super::conv::ConvShape;
+use super::lines::{Line, Lines};
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;

@@ -9,16 +9,16 @@
 //! with 14 x 32 or 8 x 48 the 16 loads a pair stay below the 28 or 24 products, and these are enough independent
 //! sums to hide a product's latency.
 
-use super::bf16::{Lines, to_bf16, to_pairs, to_planes};
+use super::bf16::{to_bf16, to_pairs, to_planes};
 use super::conv::ConvShape;
+use super::lines::Lines;
+use super::tiles::tiles;
 use std::arch::x86_64::*;
 
 /// f32 in a vector.
 const LANES: usize = 16;
 /// Most rows of a tile of one or two vectors, and of three.
 const ROWS: [usize; 4] = [0, 14, 14, 8];
-/// Most vectors in a tile's row.
-const VECTORS: usize = 3;
 
 /// Working memory of a thread.
 #[derive(Default)]
@@ -123,36 +123,25 @@ unsafe fn dispatch(t: &Product, rows: usize, vectors: usize, last: Mask) {
     }
 }
 
-/// `rows` times `columns` of a product, in tiles of even size.
+/// `rows` times `columns` of a product.
 ///
 /// # Safety
 /// As [`tile`], with rows and columns for R and 16*C.
 unsafe fn multiply(t: &Product, rows: usize, columns: usize) {
-    let all = columns.div_ceil(LANES);
-    let pieces = all.div_ceil(VECTORS);
-    let mut from = 0;
-    for piece in 0..pieces {
-        let vectors = (all - from).div_ceil(pieces - piece);
-        let left = columns - from * LANES;
-        let last = if left >= vectors * LANES { !0 } else { ((1u32 << (left % LANES)) - 1) as Mask };
-        let tiles = rows.div_ceil(ROWS[vectors]);
-        let mut row = 0;
-        for i in 0..tiles {
-            let height = (rows - row).div_ceil(tiles - i);
-            // SAFETY: the part lies inside the product that the caller vouches for.
-            unsafe {
-                let part = Product {
-                    a: t.a.add(row * t.a_stride),
-                    b: t.b.add(from * LANES * 4),
-                    c: t.c.add(row * t.c_stride + from * LANES),
-                    ..*t
-                };
-                dispatch(&part, height, vectors, last);
-            }
-            row += height;
+    tiles(rows, columns.div_ceil(LANES), &ROWS, |part| {
+        let left = columns - part.from * LANES;
+        let last = if left >= part.vectors * LANES { !0 } else { ((1u32 << (left % LANES)) - 1) as Mask };
+        // SAFETY: the part lies inside the product that the caller vouches for.
+        unsafe {
+            let product = Product {
+                a: t.a.add(part.row * t.a_stride),
+                b: t.b.add(part.from * LANES * 4),
+                c: t.c.add(part.row * t.c_stride + part.from * LANES),
+                ..*t
+            };
+            dispatch(&product, part.height, part.vectors, last);
         }
-        from += vectors;
-    }
+    });
 }
 
 /// Rows of `w` pixels of `c` channels as bf16 into rows of `wp` pixels of `padded(c)` channels, from pixel `at` on;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
 use super::portable;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::{amx, avx512, bf16};
@@ -23,6 +25,8 @@ pub struct ConvShape {
 pub enum Engine {
     /// f32 through `matrixmultiply`; every CPU.
     Portable,
+    /// f32 with AVX2 and fused multiply-add.
+    Avx2,
     /// bf16 operands, f32 accumulators, AVX-512 dot products.
     Avx512,
     /// bf16 operands, f32 accumulators, AMX tiles.
@@ -46,20 +50,22 @@ static CURRENT: AtomicU8 = AtomicU8::new(0);
 
 impl Engine {
     /// Slowest first.
-    const ALL: [Engine; 3] = [Engine::Portable, Engine::Avx512, Engine::Amx];
+    const ALL: [Engine; 4] = [Engine::Portable, Engine::Avx2, Engine::Avx512, Engine::Amx];
 
     /// The engines that this CPU has, slowest first.
     pub fn available() -> Vec<Engine> {
         Engine::ALL.into_iter().filter(|e| e.runs_here()).collect()
     }
 
-    fn fastest() -> Engine {
-        Engine::ALL.into_iter().rfind(|e| e.runs_here()).unwrap_or(Engine::Portable)
+    /// The fastest one of those that the user's choice allows.
+    fn fastest(precision: Precision) -> Engine {
+        let allowed = |e: &Engine| e.runs_here() && !(precision == Precision::F32 && e.is_bf16());
+        Engine::ALL.into_iter().rfind(allowed).unwrap_or(Engine::Portable)
     }
 
     /// Sets the engine of the process. Fails when bf16 is asked for on a CPU that has no products of it.
     pub fn select(precision: Precision) -> anyhow::Result<Engine> {
-        let engine = if precision == Precision::F32 { Engine::Portable } else { Engine::fastest() };
+        let engine = Engine::fastest(precision);
         if precision == Precision::Bf16 && !engine.is_bf16() {
             anyhow::bail!("--precision bf16 needs a CPU with AVX-512 BF16 (avx512_bf16) or AMX; use --precision f32");
         }
@@ -70,7 +76,7 @@ impl Engine {
     /// The engine of the process; the fastest one when none was selected.
     pub fn current() -> Engine {
         match CURRENT.load(Ordering::Relaxed) {
-            0 => Engine::fastest(),
+            0 => Engine::fastest(Precision::Auto),
             n => Engine::ALL[usize::from(n) - 1],
         }
     }
@@ -79,6 +85,7 @@ impl Engine {
     pub fn name(self) -> &'static str {
         match self {
             Engine::Portable => "f32",
+            Engine::Avx2 => "f32 (AVX2)",
             Engine::Avx512 => "bf16 (AVX-512)",
             Engine::Amx => "bf16 (AMX)",
         }
@@ -86,12 +93,14 @@ impl Engine {
 
     /// Whether matrix operands are rounded to bf16.
     pub fn is_bf16(self) -> bool {
-        self != Engine::Portable
+        matches!(self, Engine::Avx512 | Engine::Amx)
     }
 
     fn runs_here(self) -> bool {
         match self {
             Engine::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 => avx2::available(),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Avx512 => bf16::available(),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -105,6 +114,8 @@ impl Engine {
 /// Weights packed for an engine.
 pub enum Weights {
     Portable(Vec<f32>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Packed),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Avx512(avx512::Packed),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -114,6 +125,8 @@ pub enum Weights {
 /// Sums weight gradients over pictures, in the engine's own layout.
 pub enum WeightGradient {
     Portable(Vec<f32>),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Gradient),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Avx512(avx512::Gradient),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -124,6 +137,8 @@ pub enum WeightGradient {
 #[derive(Default)]
 pub struct Scratch {
     columns: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    avx2: avx2::Buffers,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     avx512: avx512::Buffers,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -172,12 +187,14 @@ impl ConvShape {
         assert_eq!(weights.len(), self.weights_len());
         match engine {
             Engine::Portable => Weights::Portable(weights.to_vec()),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 => Weights::Avx2(avx2::pack(self, weights)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Avx512 => Weights::Avx512(avx512::pack(self, weights)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Amx => Weights::Amx(amx::pack(self, weights)),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-            _ => unreachable!("select() refuses bf16 here"),
+            _ => unreachable!("no such engine here"),
         }
     }
 
@@ -186,6 +203,8 @@ impl ConvShape {
         assert_eq!((x.len(), y.len()), (self.input_len(), self.output_len()));
         match weights {
             Weights::Portable(w) => portable::forward(self, w, x, y, &mut s.columns),
+            #[cfg(target_arch = "x86_64")]
+            Weights::Avx2(w) => avx2::forward(self, w, x, y, &mut s.avx2),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Weights::Avx512(w) => avx512::forward(self, w, x, y, &mut s.avx512),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -197,12 +216,14 @@ impl ConvShape {
     pub fn gradient(&self, engine: Engine) -> WeightGradient {
         match engine {
             Engine::Portable => WeightGradient::Portable(vec![0.0; self.weights_len()]),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 => WeightGradient::Avx2(avx2::Gradient::new(self)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Avx512 => WeightGradient::Avx512(avx512::Gradient::new(self)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Amx => WeightGradient::Amx(amx::Gradient::new(self)),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-            _ => unreachable!("select() refuses bf16 here"),
+            _ => unreachable!("no such engine here"),
         }
     }
 
@@ -211,6 +232,8 @@ impl ConvShape {
         assert_eq!((x.len(), g.len()), (self.input_len(), self.output_len()));
         match sum {
             WeightGradient::Portable(dw) => portable::add_gradient(self, x, g, dw, &mut s.columns),
+            #[cfg(target_arch = "x86_64")]
+            WeightGradient::Avx2(dw) => avx2::add_gradient(self, x, g, dw, &mut s.avx2),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Avx512(dw) => avx512::add_gradient(self, x, g, dw, &mut s.avx512),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -222,6 +245,8 @@ impl ConvShape {
     pub fn finish_gradient(&self, sum: &WeightGradient, dw: &mut [f32]) {
         match sum {
             WeightGradient::Portable(sum) => dw.iter_mut().zip(sum).for_each(|(d, s)| *d += s),
+            #[cfg(target_arch = "x86_64")]
+            WeightGradient::Avx2(sum) => sum.finish(self, dw),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Avx512(sum) => sum.finish(self, dw),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
