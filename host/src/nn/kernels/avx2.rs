@@ -3,19 +3,22 @@
 //! * forward: A = picture [position][channel] with a border, B = weights [tap][cin][cout], C = the output itself
 //! * weight gradient: A = the same picture, read [channel][position], B = output gradient, C = [tap][cin][cout]
 //!
-//! A tile is R rows of A times 8, 16 or 24 columns of B. One step broadcasts R values of A and loads a row of B; with
-//! 6 x 16 or 4 x 24 that is 8 or 7 loads for 12 products, and 12 independent sums hide a product's latency. Together
-//! with a row of B and one value of A they fill the 16 registers.
+//! B lies in panels of 16 columns, each one stream: rows of 64 channels would meet in a quarter of the cache's sets.
+//! A tile is R rows of A times a panel. One step broadcasts R values of A and loads a row of B; with 6 x 16 that is 8 loads
+//! for 12 products, and 12 independent sums hide a product's latency. Together with a row of B and one value of A they
+//! leave one register free.
 
 use super::conv::ConvShape;
 use super::lines::Lines;
-use super::tiles::tiles;
+use super::tiles::pieces;
 use std::arch::x86_64::*;
 
 /// f32 in a vector.
 const LANES: usize = 8;
-/// Most rows of a tile of one, two and three vectors.
-const ROWS: [usize; 4] = [0, 12, 6, 4];
+/// Columns of a panel, the last one's apart.
+const PANEL: usize = 2 * LANES;
+/// Most rows of a tile of one vector and of two.
+const ROWS: [usize; 3] = [0, 12, 6];
 
 /// Whether this CPU has the instructions.
 pub fn available() -> bool {
@@ -30,7 +33,7 @@ pub struct Buffers {
     offsets: Vec<usize>,
 }
 
-/// Weights [tap][cin][cout], outputs padded to 8.
+/// Weights [tap][cin][cout] in panels, outputs padded to 8.
 pub struct Packed(Lines);
 
 /// Gradient sums [tap][cin][cout], outputs padded to 8.
@@ -46,8 +49,8 @@ struct Product<'a> {
     a: *const f32,
     a_row: usize,
     a_step: usize,
+    /// The panel's first row in use.
     b: *const f32,
-    b_stride: usize,
     c: *mut f32,
     c_stride: usize,
     /// Where the operand A of each step begins.
@@ -56,24 +59,21 @@ struct Product<'a> {
     depth: usize,
 }
 
-/// Lanes of the last vector of a tile that are there: 1 to 8.
-type Lanes = usize;
-
 /// All bits set in the first `lanes` lanes.
 #[target_feature(enable = "avx2,fma")]
-fn mask(lanes: Lanes) -> __m256i {
+fn mask(lanes: usize) -> __m256i {
     let place = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), place)
 }
 
-/// R rows times C vectors of a product.
+/// R rows times C vectors of a product, the last of them cut to `last` lanes.
 ///
 /// # Safety
 /// The CPU has AVX2 and FMA. For r < R, k < depth and every step, the value at `a + step + r*a_row + k*a_step`, the 8*C
-/// values at row `i*depth + k` of `b`, and the C vectors (the last one cut to `last` lanes) at `c + r*c_stride` lie
-/// inside their buffers.
+/// values at `b + (i*depth + k) * 8*C`, and the C vectors (the last one cut) at `c + r*c_stride` lie inside their
+/// buffers.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn tile<const R: usize, const C: usize>(t: &Product, last: Lanes) {
+unsafe fn tile<const R: usize, const C: usize>(t: &Product, last: usize) {
     let mut sums = [[_mm256_setzero_ps(); C]; R];
     let mut b = t.b;
     // SAFETY: the caller vouches for every address (see above).
@@ -92,7 +92,7 @@ unsafe fn tile<const R: usize, const C: usize>(t: &Product, last: Lanes) {
                     }
                 }
                 a = a.add(t.a_step);
-                b = b.add(t.b_stride);
+                b = b.add(LANES * C);
             }
         }
         for (r, sums) in sums.iter().enumerate() {
@@ -113,7 +113,7 @@ unsafe fn tile<const R: usize, const C: usize>(t: &Product, last: Lanes) {
 ///
 /// # Safety
 /// As [`tile`], with rows and vectors for R and C; both are at least 1 and at most what [`ROWS`] names.
-unsafe fn dispatch(t: &Product, rows: usize, vectors: usize, last: Lanes) {
+unsafe fn dispatch(t: &Product, rows: usize, vectors: usize, last: usize) {
     macro_rules! rows {
         ($c:literal: $($r:literal)*) => {
             match rows {
@@ -126,55 +126,66 @@ unsafe fn dispatch(t: &Product, rows: usize, vectors: usize, last: Lanes) {
     match vectors {
         1 => rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
         2 => rows!(2: 1 2 3 4 5 6),
-        3 => rows!(3: 1 2 3 4),
         _ => unreachable!("a tile of {vectors} vectors"),
     }
 }
 
-/// `rows` times `columns` of a product.
+/// `rows` times columns `from..` of a product of `columns` columns, as many as the panel has that begins there.
 ///
 /// # Safety
-/// As [`tile`], with rows and columns for R and 8*C.
-unsafe fn multiply(t: &Product, rows: usize, columns: usize) {
-    tiles(rows, columns.div_ceil(LANES), &ROWS, |part| {
-        let last = (columns - part.from * LANES).min(part.vectors * LANES) - (part.vectors - 1) * LANES;
+/// As [`tile`], with rows for R and the panel for B.
+unsafe fn multiply(t: &Product, rows: usize, from: usize, columns: usize) {
+    let left = columns - from;
+    let vectors = left.div_ceil(LANES).min(2);
+    let last = left.min(vectors * LANES) - (vectors - 1) * LANES;
+    pieces(rows, ROWS[vectors], |row, height| {
         // SAFETY: the part lies inside the product that the caller vouches for.
         unsafe {
-            let product = Product {
-                a: t.a.add(part.row * t.a_row),
-                b: t.b.add(part.from * LANES),
-                c: t.c.add(part.row * t.c_stride + part.from * LANES),
-                ..*t
-            };
-            dispatch(&product, part.height, part.vectors, last);
+            let product = Product { a: t.a.add(row * t.a_row), c: t.c.add(row * t.c_stride + from), ..*t };
+            dispatch(&product, height, vectors, last);
         }
     });
 }
 
-/// Rows of `w` pixels of `c` channels with a border of `pad` pixels, channels padded to `cp`; everything else is zero.
-fn load(x: &[f32], (w, c): (usize, usize), pad: usize, cp: usize, buffer: &mut Lines) {
-    let (wp, rows) = (w + 2 * pad, x.len() / (w * c));
-    let grid = buffer.zeroed::<f32>((rows + 2 * pad) * wp * cp);
-    for (y, row) in x.chunks_exact(w * c).enumerate() {
-        let to = &mut grid[((y + pad) * wp + pad) * cp..][..w * cp];
-        if c == cp {
-            to.copy_from_slice(row);
-        } else {
-            for (pixel, to) in row.chunks_exact(c).zip(to.chunks_exact_mut(cp)) {
-                to[..c].copy_from_slice(pixel);
-            }
+/// Where row `row` of the panel of column `from` begins, among panels of `rows` rows for `columns` columns.
+fn panel(from: usize, columns: usize, rows: usize, row: usize) -> usize {
+    from * rows + row * PANEL.min(padded(columns) - from)
+}
+
+/// `b` [rows][columns] in panels.
+fn to_panels(b: &[f32], columns: usize, panels: &mut Lines) {
+    let rows = b.len() / columns;
+    let out = panels.zeroed::<f32>(rows * padded(columns));
+    for from in (0..columns).step_by(PANEL) {
+        let wide = PANEL.min(columns - from);
+        for (row, b) in b.chunks_exact(columns).enumerate() {
+            out[panel(from, columns, rows, row)..][..wide].copy_from_slice(&b[from..][..wide]);
         }
     }
 }
 
+/// The picture with the border of zeros that its kernel needs.
+fn bordered<'a>(s: &ConvShape, x: &'a [f32], buffer: &'a mut Lines) -> &'a [f32] {
+    let pad = s.kernel / 2;
+    if pad == 0 {
+        return x;
+    }
+    let (row, wide) = (s.w * s.cin, (s.w + 2 * pad) * s.cin);
+    let grid = buffer.zeroed::<f32>((s.h + 2 * pad) * wide);
+    for (y, x) in x.chunks_exact(row).enumerate() {
+        grid[(y + pad) * wide + pad * s.cin..][..row].copy_from_slice(x);
+    }
+    buffer.get()
+}
+
 /// Packs weights [cout, kernel, kernel, cin].
 pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
-    let (rows, cout) = (s.taps_len(), padded(s.cout));
+    let rows = s.taps_len();
     let mut packed = Lines::default();
-    let out = packed.zeroed::<f32>(rows * cout);
-    for (o, row) in weights.chunks_exact(rows).enumerate() {
-        for (i, v) in row.iter().enumerate() {
-            out[i * cout + o] = *v;
+    let out = packed.zeroed::<f32>(rows * padded(s.cout));
+    for (o, taps) in weights.chunks_exact(rows).enumerate() {
+        for (row, v) in taps.iter().enumerate() {
+            out[panel(o / PANEL * PANEL, s.cout, rows, row) + o % PANEL] = *v;
         }
     }
     Packed(packed)
@@ -182,30 +193,34 @@ pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
 
 /// `y += conv(x)`.
 pub fn forward(s: &ConvShape, weights: &Packed, x: &[f32], y: &mut [f32], m: &mut Buffers) {
-    let (cout, pad) = (padded(s.cout), s.kernel / 2);
-    let wp = s.w + 2 * pad;
-    load(x, (s.w, s.cin), pad, s.cin, &mut m.picture);
-    m.offsets.clear();
-    m.offsets.extend((0..s.kernel).map(|row| row * wp * s.cin));
-    let (a, b): (&[f32], &[f32]) = (m.picture.get(), weights.0.get());
-    assert!(y.len() == s.output_len() && b.len() >= s.taps_len() * cout);
-    for row in 0..s.h {
-        // SAFETY: `Weights::Avx2` exists only where `available()` found these features. A step is a row of the kernel,
-        // whose taps lie one behind the other: the last value that is read is that of pixel w-1 + 2*pad of row
-        // h-1 + 2*pad, the grid's last. Weights hold `taps_len` rows of `cout`; the row's w * cout outputs are in `y`.
-        unsafe {
-            let product = Product {
-                a: a.as_ptr().add(row * wp * s.cin),
-                a_row: s.cin,
-                a_step: 1,
-                b: b.as_ptr(),
-                b_stride: cout,
-                c: y.as_mut_ptr().add(row * s.w * s.cout),
-                c_stride: s.cout,
-                steps: &m.offsets,
-                depth: s.kernel * s.cin,
-            };
-            multiply(&product, s.w, s.cout);
+    // Without neighbours, rows need not be kept apart.
+    let s = if s.kernel == 1 { &ConvShape { h: 1, w: s.h * s.w, ..*s } } else { s };
+    let (a, b) = (bordered(s, x, &mut m.picture), weights.0.get::<f32>());
+    let (rows, wide) = (s.taps_len(), (s.w + s.kernel - 1) * s.cin);
+    assert!(y.len() == s.output_len() && b.len() >= rows * padded(s.cout));
+    // A row of the kernel at a time, whose taps lie one behind the other: so many weights stay in the nearest cache while
+    // the picture passes over them.
+    let depth = s.kernel * s.cin;
+    for ky in 0..s.kernel {
+        for from in (0..s.cout).step_by(PANEL) {
+            for row in 0..s.h {
+                // SAFETY: `Weights::Avx2` exists only where `available()` found these features. The last value that is
+                // read is that of the last pixel of row h-1 + ky of the bordered picture. A panel has `taps_len` rows;
+                // the row's w * cout outputs are in `y`.
+                unsafe {
+                    let product = Product {
+                        a: a.as_ptr().add((row + ky) * wide),
+                        a_row: s.cin,
+                        a_step: 1,
+                        b: b.as_ptr().add(panel(from, s.cout, rows, ky * depth)),
+                        c: y.as_mut_ptr().add(row * s.w * s.cout),
+                        c_stride: s.cout,
+                        steps: &[0],
+                        depth,
+                    };
+                    multiply(&product, s.w, from, s.cout);
+                }
+            }
         }
     }
 }
@@ -232,37 +247,33 @@ impl Gradient {
 
 /// Adds one picture's weight gradient.
 pub fn add_gradient(s: &ConvShape, x: &[f32], gradient: &[f32], sum: &mut Gradient, m: &mut Buffers) {
-    let (cout, pad) = (padded(s.cout), s.kernel / 2);
-    let wp = s.w + 2 * pad;
-    load(x, (s.w, s.cin), pad, s.cin, &mut m.picture);
-    let b: &[f32] = if s.cout == cout {
-        gradient
-    } else {
-        load(gradient, (s.w, s.cout), 0, cout, &mut m.gradient);
-        m.gradient.get()
-    };
+    let cout = padded(s.cout);
+    let a = bordered(s, x, &mut m.picture);
+    to_panels(gradient, s.cout, &mut m.gradient);
+    let b: &[f32] = m.gradient.get();
+    let (positions, wide) = (s.h * s.w, (s.w + s.kernel - 1) * s.cin);
     m.offsets.clear();
-    m.offsets.extend((0..s.h).map(|y| y * wp * s.cin));
-    let a: &[f32] = m.picture.get();
+    m.offsets.extend((0..s.h).map(|y| y * wide));
     let c: &mut [f32] = sum.0.get_mut();
-    assert!(c.len() >= s.taps_len() * cout && b.len() >= s.h * s.w * cout);
-    for tap in 0..s.kernel * s.kernel {
-        // SAFETY: `WeightGradient::Avx2` exists only where `available()` found these features. A step is a row of the
-        // picture; the last value that is read is the last channel of the grid's last pixel. There are h * w rows of
-        // `cout` in `b`; the sums hold [tap][cin][cout].
-        unsafe {
-            let product = Product {
-                a: a.as_ptr().add((tap / s.kernel * wp + tap % s.kernel) * s.cin),
-                a_row: 1,
-                a_step: s.cin,
-                b: b.as_ptr(),
-                b_stride: cout,
-                c: c.as_mut_ptr().add(tap * s.cin * cout),
-                c_stride: cout,
-                steps: &m.offsets,
-                depth: s.w,
-            };
-            multiply(&product, s.cin, cout);
+    assert!(c.len() >= s.taps_len() * cout && b.len() >= positions * cout);
+    for from in (0..s.cout).step_by(PANEL) {
+        for tap in 0..s.kernel * s.kernel {
+            // SAFETY: `WeightGradient::Avx2` exists only where `available()` found these features. A step is a row of
+            // the picture; the last value that is read is the last channel of the bordered picture's last pixel. A
+            // panel has h * w rows; the sums hold [tap][cin][cout].
+            unsafe {
+                let product = Product {
+                    a: a.as_ptr().add(tap / s.kernel * wide + tap % s.kernel * s.cin),
+                    a_row: 1,
+                    a_step: s.cin,
+                    b: b.as_ptr().add(panel(from, s.cout, positions, 0)),
+                    c: c.as_mut_ptr().add(tap * s.cin * cout),
+                    c_stride: cout,
+                    steps: &m.offsets,
+                    depth: s.w,
+                };
+                multiply(&product, s.cin, from, s.cout);
+            }
         }
     }
 }
