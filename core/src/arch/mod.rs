@@ -94,6 +94,16 @@ impl Backend {
         fast.chain(core::iter::once(Self::scalar()))
     }
 
+    /// What a backend chooses among by cost, each as a backend of its own.
+    #[cfg(test)]
+    fn methods() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let methods = x86_64::methods();
+        #[cfg(not(target_arch = "x86_64"))]
+        let methods = core::iter::empty();
+        methods
+    }
+
     /// The fastest backend that this CPU can run.
     pub fn best() -> Self {
         Self::all().next().unwrap_or(Self::scalar())

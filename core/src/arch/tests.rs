@@ -12,6 +12,7 @@ fn each(mut run: impl FnMut(Backend)) {
     for &backend in all.iter().filter(|b| b.name() != "scalar") {
         run(backend);
     }
+    Backend::methods().for_each(run);
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -83,7 +84,7 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
             let mut packed = vec![0; weights.len()];
             blocks::pack(kernel * kernel, cin, weights, &mut packed);
             let p = Conv { weights: &packed, ..p };
-            for backend in Backend::all() {
+            for backend in Backend::all().chain(Backend::methods()) {
                 compare(backend, backend.kernels().conv_blocks, &p, " in blocks");
             }
         }
@@ -184,6 +185,30 @@ fn conv_of_extremes() {
     }
     let layer = Layer { height: 1, width: 2, cin: 511, cout: 1, kernel: 1, zp: 127 };
     compare_conv(&layer, &mut n, &[-128; 1022], &[i16::MIN; 1022], &[-128; 511], "largest sum");
+}
+
+/// Cells and weights that alternate between the ends of their range, in all phases: what transforms enlarge most; with
+/// as many channels as any method takes.
+#[test]
+fn conv_of_alternating_extremes() {
+    let mut n = Numbers(14);
+    let end = |high: bool| if high { 127i8 } else { -128 };
+    for cin in [32, 114, 115, 190] {
+        let layer = |zp| Layer { height: 5, width: 6, cin, cout: 9, kernel: 3, zp };
+        for phase in 0..4 {
+            let cells = |at: usize| (at / 6 + phase / 2) % 2 + (at % 6 + phase) % 2;
+            let q: Vec<_> = (0..30 * cin).map(|i| end(cells(i / cin) == 1)).collect();
+            let q16 = vec![0; q.len()];
+            for (down, across) in [(0, 1), (1, 0), (1, 1), (0, 0)] {
+                let tap = |tap: usize| (tap / 3 * down + tap % 3 * across) % 2 == 1;
+                let weights: Vec<_> =
+                    (0..9 * 9 * cin).map(|i| end(tap(i / cin % 9) ^ (i / cin / 9 % 2 == 1))).collect();
+                for zp in [-128, 127] {
+                    compare_conv(&layer(zp), &mut n, &q, &q16, &weights, "alternating");
+                }
+            }
+        }
+    }
 }
 
 /// Where y is not finite, rounding still gives the same.

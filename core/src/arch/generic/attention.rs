@@ -2,7 +2,7 @@
 
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
-use super::tile::{CELL, Cell, MAX_TILE, Panel, Sums, Taps, tile};
+use super::tile::{CELL, Cell, MAX_TILE, Panel, Sums, Taps};
 use super::vector::exp;
 use crate::ops::Attention;
 
@@ -102,7 +102,7 @@ fn heads<S: Simd, P: Products<S>>(
                     let rows = [&patch[round * P::STEP..]; 3];
                     let panel = Panel { values: panel, stride: block, lane: 0 };
                     let taps = Taps { rows, kernel: 1, ky0: 0, ky1: 1, groups, panel };
-                    tile::<S, P, 2>(s, 1, taps, (round == 0).then_some(start), &mut sums);
+                    s.tile::<P, 2>(1, taps, (round == 0).then_some(start), &mut sums);
                 }
                 for (at, scores) in scores.chunks_mut(S::LANES).enumerate() {
                     let score = s.mul_f(s.to_f(s.load(&sums.0[0][at * S::LANES..])), a);

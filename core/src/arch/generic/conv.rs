@@ -8,7 +8,7 @@
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
 use super::patch::{AsBytes, Column, HELD, Patch, Source, Wide, Widened};
-use super::tile::{CELL, MAX_TILE, Panel, Sums, Taps, tile};
+use super::tile::{CELL, MAX_TILE, Panel, Sums, Taps};
 use super::vector::Narrow;
 use crate::ops::{Conv, ConvIn, ConvOut, blocks};
 
@@ -73,7 +73,9 @@ pub(in crate::arch) fn conv<S: Simd>(
     // Without neighbours, rows need not be kept apart.
     let p = if p.kernel == 1 { &Conv { height: 1, width: p.height * p.width, ..*p } } else { p };
     match input {
-        ConvIn::I8(input) if S::takes(p.weights) => layer(s, p, order, AsBytes { zp: p.zp }, input, &mut out, panel),
+        ConvIn::I8(input) if S::BYTES && S::takes(p.weights) => {
+            layer(s, p, order, AsBytes { zp: p.zp }, input, &mut out, panel)
+        }
         ConvIn::I8(input) => layer(s, p, order, Widened { zp: p.zp as i16 }, input, &mut out, panel),
         ConvIn::I16(input) => layer(s, p, order, Wide, input, &mut out, panel),
     }
@@ -328,47 +330,53 @@ impl<Q> Block<'_, Q> {
                 groups: groups::<S, Q::Products>(count),
                 panel: self.in_place::<S>(i).unwrap_or_else(packed),
             };
-            tile::<S, Q::Products, NV>(s, column.cells, taps, (i == 0).then_some(&*front), sums);
+            s.tile::<Q::Products, NV>(column.cells, taps, (i == 0).then_some(&*front), sums);
         }
         let factors = bytemuck::cast_slice(&front[3 * NV * S::LANES..]);
         let (scale, bias) = factors.split_at(NV * S::LANES);
         let at = (y * p.width + column.x) * p.cout + self.first;
         let finish = Finish { channels: p.cout, count: self.count, cells: column.cells, at, scale, bias, c: p.c };
-        match out {
-            ConvOut::I8(out) => finish.each::<S, Rounded, _, NV>(s, sums, out),
-            ConvOut::I16(out) => finish.each::<S, Rounded, _, NV>(s, sums, out),
-            ConvOut::I16Add(out) => finish.each::<S, Added, _, NV>(s, sums, out),
-            ConvOut::F32(out) => finish.each::<S, Plain, _, NV>(s, sums, out),
-        }
+        finish.put::<S, NV>(s, &sums.0, out);
     }
 }
 
 /// From sums to outputs.
-struct Finish<'a> {
+pub(super) struct Finish<'a> {
     /// Channels of the output.
-    channels: usize,
+    pub channels: usize,
     /// Output channels of the block.
-    count: usize,
+    pub count: usize,
     /// Cells of the tile.
-    cells: usize,
+    pub cells: usize,
     /// Index of the first output.
-    at: usize,
+    pub at: usize,
     /// [NV * LANES].
-    scale: &'a [f32],
-    bias: &'a [f32],
-    c: f32,
+    pub scale: &'a [f32],
+    pub bias: &'a [f32],
+    pub c: f32,
 }
 
 impl Finish<'_> {
+    /// Writes the outputs of `sums`, [cells][NV * LANES of 32].
     #[inline(always)]
-    fn each<S: Simd, R: Put<T>, T, const NV: usize>(&self, s: S, sums: &Sums, out: &mut [T]) {
+    pub(super) fn put<S: Simd, const NV: usize>(&self, s: S, sums: &[[i32; 32]], out: &mut ConvOut<'_>) {
+        match out {
+            ConvOut::I8(out) => self.each::<S, Rounded, _, NV>(s, sums, out),
+            ConvOut::I16(out) => self.each::<S, Rounded, _, NV>(s, sums, out),
+            ConvOut::I16Add(out) => self.each::<S, Added, _, NV>(s, sums, out),
+            ConvOut::F32(out) => self.each::<S, Plain, _, NV>(s, sums, out),
+        }
+    }
+
+    #[inline(always)]
+    fn each<S: Simd, R: Put<T>, T, const NV: usize>(&self, s: S, sums: &[[i32; 32]], out: &mut [T]) {
         let c = s.splat_f(self.c);
         let (mut scale, mut bias) = ([s.splat_f(0.0); NV], [s.splat_f(0.0); NV]);
         for v in 0..NV {
             scale[v] = s.load_f(&self.scale[v * S::LANES..]);
             bias[v] = s.load_f(&self.bias[v * S::LANES..]);
         }
-        let cells = sums.0[..self.cells].iter().zip(out[self.at..].chunks_mut(self.channels));
+        let cells = sums[..self.cells].iter().zip(out[self.at..].chunks_mut(self.channels));
         if self.count == NV * S::LANES {
             for (sums, cell) in cells {
                 let out = &mut cell[..NV * S::LANES];

@@ -13,12 +13,14 @@ macro_rules! backend {
         use crate::arch::generic;
         use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
+        #[cfg(not(target_arch = "aarch64"))]
+        use crate::arch::generic::winograd::{Plan as Winograd, Work};
         use crate::arch::{Backend, Kernels};
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
         type Token = $token;
 
-        static KERNELS: Kernels = Kernels {
+        const TABLE: Kernels = Kernels {
             name: $name,
             quantize: |a, z, out| {
                 // SAFETY: the table is handed out only where the CPU has the features.
@@ -44,6 +46,7 @@ macro_rules! backend {
                 unsafe { embed(p, first, second, film) }
             },
         };
+        static KERNELS: Kernels = TABLE;
 
         /// The backend, where the CPU can run it. The only way to the table.
         pub(in crate::arch) fn backend() -> Option<Backend> {
@@ -67,6 +70,14 @@ macro_rules! backend {
         }
 
         fn conv_of(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
+            #[cfg(not(target_arch = "aarch64"))]
+            if <Token as generic::Simd>::WINOGRAD
+                && let ConvIn::I8(input) = input
+                && let Some(plan) = Winograd::new::<Token>(p)
+            {
+                // SAFETY: the table is handed out only where the CPU has the features.
+                return unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) };
+            }
             // SAFETY of all three: the table is handed out only where the CPU has the features.
             match generic::conv::panel::<Token>(p, order, &input) {
                 // SAFETY: see above.
@@ -92,6 +103,9 @@ macro_rules! backend {
 
         backend!(@function $features conv_in = generic::conv::conv,
             (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
+        #[cfg(not(target_arch = "aarch64"))]
+        backend!(@function $features winograd_in = generic::winograd::conv,
+            (p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
         backend!(@function $features attention_in = generic::attention::attention,
             (p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8], panel: &mut [i32]));
         backend!(@function $features norm_act = generic::norm_act::norm_act,
@@ -118,4 +132,78 @@ macro_rules! backend {
     };
 }
 
+/// `apart!(target features, tile, pack, token, its generics)`: [`tile`](super::tile::tile) and
+/// [`Products::pack`](super::Products::pack) as functions, for [`Simd::tile`](super::Simd::tile) and
+/// [`Simd::pack`](super::Simd::pack). Several algorithms call them, and they are most of the code.
+#[cfg(target_arch = "x86_64")]
+macro_rules! apart {
+    ($features:literal, $tile:ident, $pack:ident, $token:ty $(, $($generics:tt)+)?) => {
+        /// # Safety
+        ///
+        /// The CPU has the features.
+        #[target_feature(enable = $features)]
+        #[inline(never)]
+        unsafe fn $tile<$($($generics)+,)? P: Products<$token>, const NV: usize>(
+            s: $token,
+            cells: usize,
+            taps: Taps<'_>,
+            start: Option<&[i32]>,
+            sums: &mut Sums,
+        ) {
+            crate::arch::generic::tile::tile::<$token, P, NV>(s, cells, taps, start, sums);
+        }
+
+        /// # Safety
+        ///
+        /// The CPU has the features.
+        #[target_feature(enable = $features)]
+        #[inline(never)]
+        unsafe fn $pack<$($($generics)+,)? P: Products<$token>, const NV: usize>(
+            s: $token,
+            rows: Rows<'_>,
+            panel: &mut [i32],
+        ) {
+            P::pack::<NV>(s, rows, panel);
+        }
+    };
+}
+
+/// `methods!(name)`, after [`backend!`]: the backend once for each method of Winograd's algorithm, which takes all layers
+/// that it can.
+#[cfg(all(test, target_arch = "x86_64"))]
+macro_rules! methods {
+    ($name:literal) => {
+        pub(in crate::arch) fn methods() -> impl Iterator<Item = Backend> {
+            use crate::arch::generic::winograd::Method;
+            macro_rules! table {
+                ($method:ident) => {{
+                    fn by(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
+                        match (input, Winograd::of::<Token>(Method::$method, p)) {
+                            (ConvIn::I8(input), Some(plan)) if generic::conv::fits(p, &ConvIn::I8(input)) => {
+                                // SAFETY: the table is handed out only where the CPU has the features.
+                                unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) }
+                            }
+                            (input, _) if order == Order::Blocks => conv_blocks(p, input, out, &mut []),
+                            (input, _) => conv(p, input, out, &mut []),
+                        }
+                    }
+                    static KERNELS: Kernels = Kernels {
+                        name: concat!($name, ", Winograd ", stringify!($method)),
+                        conv: |p, input, out, _| by(p, Order::Rows, input, out),
+                        conv_blocks: |p, input, out, _| by(p, Order::Blocks, input, out),
+                        ..TABLE
+                    };
+                    Backend { kernels: &KERNELS }
+                }};
+            }
+            let all = [table!(Two), table!(FourTwo), table!(Four)];
+            all.into_iter().filter(|_| backend().is_some())
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(in crate::arch) use apart;
 pub(in crate::arch) use backend;
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(in crate::arch) use methods;

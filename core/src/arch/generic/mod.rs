@@ -18,8 +18,9 @@ mod splat;
 pub(super) mod tile;
 pub(super) mod upsample;
 pub(super) mod vector;
+#[cfg(not(target_arch = "aarch64"))]
+pub(super) mod winograd;
 
-#[cfg(target_arch = "aarch64")]
 pub(super) use panel::{Products, Rows};
 #[cfg(target_arch = "x86_64")]
 pub(super) use splat::Bytes;

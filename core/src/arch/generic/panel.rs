@@ -53,11 +53,11 @@ pub(super) fn pack_taps<S: Simd, P: Products<S>, const NV: usize>(
 ) {
     if rows.count == cin && cin.is_multiple_of(P::UNIT) {
         // The taps are contiguous.
-        return P::pack::<NV>(s, Rows { count: taps * cin, ..rows }, panel);
+        return s.pack::<P, NV>(Rows { count: taps * cin, ..rows }, panel);
     }
     let tap = groups::<S, P>(rows.count) * NV * S::LANES;
     for (tap, panel) in panel.chunks_exact_mut(tap).take(taps).enumerate() {
-        P::pack::<NV>(s, Rows { from: rows.from + tap * cin, ..rows }, panel);
+        s.pack::<P, NV>(Rows { from: rows.from + tap * cin, ..rows }, panel);
     }
 }
 

@@ -51,7 +51,9 @@ impl<S: Simd> Products<S> for Words {
 
     #[inline(always)]
     fn tile<const NV: usize, const M: usize>(s: S, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
-        splat_tile::<S, NV, M>(s, taps, start, sums, |sum, q, w| s.dot_words(sum, q, w));
+        // Panels of words are never in the image: what is between two groups' weights is known here.
+        let panel = Panel { stride: NV * S::LANES, lane: 0, ..taps.panel };
+        splat_tile::<S, NV, M>(s, Taps { panel, ..taps }, start, sums, |sum, q, w| s.dot_words(sum, q, w));
     }
 }
 

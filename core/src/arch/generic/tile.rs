@@ -44,7 +44,7 @@ pub(crate) struct Panel<'a> {
 
 /// [`Products::tile`] of `cells` cells.
 #[inline(always)]
-pub(super) fn tile<S: Simd, P: Products<S>, const NV: usize>(
+pub(in crate::arch) fn tile<S: Simd, P: Products<S>, const NV: usize>(
     s: S,
     cells: usize,
     taps: Taps<'_>,

@@ -1,6 +1,9 @@
 //! The vector trait, and the functions of [`math`](crate::math) on vectors: the same operations in the same order.
 
-use super::panel::Products;
+use super::panel::{Products, Rows};
+use super::tile::{Sums, Taps, tile};
+#[cfg(not(target_arch = "aarch64"))]
+use super::winograd::products as winograd;
 
 /// Lanes of 32 bits, and the instructions on them that the kernels need.
 ///
@@ -29,11 +32,40 @@ pub(crate) trait Simd: Copy {
     /// Whether `Bytes` takes weights of -128 too.
     const ANY_WEIGHT: bool = true;
 
+    /// Whether 3x3 convolutions of int8 may go through Winograd's algorithm in int16.
+    #[cfg(not(target_arch = "aarch64"))]
+    const WINOGRAD: bool = false;
+
     /// Whether int8 inputs of these weights go through `Bytes`.
     #[inline(always)]
     fn takes(weights: &[i8]) -> bool {
         // Not `contains`: this goes through all of them, in vectors.
         Self::BYTES && (Self::ANY_WEIGHT || weights.iter().fold(0, |least, &w| w.min(least)) > i8::MIN)
+    }
+
+    /// [`tile`]. A backend may have it as a function of its own instead of a copy for each caller.
+    #[inline(always)]
+    fn tile<P: Products<Self>, const NV: usize>(
+        self,
+        cells: usize,
+        taps: Taps<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
+        tile::<Self, P, NV>(self, cells, taps, start, sums);
+    }
+
+    /// [`Products::pack`], likewise.
+    #[inline(always)]
+    fn pack<P: Products<Self>, const NV: usize>(self, rows: Rows<'_>, panel: &mut [i32]) {
+        P::pack::<NV>(self, rows, panel);
+    }
+
+    /// [`winograd::sums`], likewise.
+    #[cfg(not(target_arch = "aarch64"))]
+    #[inline(always)]
+    fn products<const NV: usize, const IN: usize>(self, p: winograd::Products<'_>, sums: &mut winograd::Sums) {
+        winograd::sums::<Self, NV, IN>(self, p, sums);
     }
 
     fn splat(self, x: i32) -> Self::I;
@@ -44,9 +76,18 @@ pub(crate) trait Simd: Copy {
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
     fn xor(self, a: Self::I, b: Self::I) -> Self::I;
     /// Of the two i16 of a lane, wrapping.
+    #[cfg(not(target_arch = "aarch64"))]
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Of the two i16 of a lane, wrapping.
     fn sub_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Wrapping.
+    #[cfg(not(target_arch = "aarch64"))]
+    fn mul(self, a: Self::I, b: Self::I) -> Self::I;
     fn shift_left<const N: u32>(self, x: Self::I) -> Self::I;
     fn shift_right<const N: u32>(self, x: Self::I) -> Self::I;
+    /// Arithmetic; `n` is a constant in the end.
+    #[cfg(not(target_arch = "aarch64"))]
+    fn shift_right_signed(self, x: Self::I, n: u32) -> Self::I;
     /// Per lane: sum + the products of the four bytes of `u` (unsigned) and of `w` (signed), wrapping, not saturating.
     #[cfg(target_arch = "x86_64")]
     fn dot_bytes(self, sum: Self::I, u: Self::I, w: Self::I) -> Self::I;

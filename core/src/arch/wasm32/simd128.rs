@@ -71,6 +71,16 @@ impl Simd for Simd128 {
     }
 
     #[inline(always)]
+    fn add_words(self, a: v128, b: v128) -> v128 {
+        i16x8_add(a, b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: v128, b: v128) -> v128 {
+        i32x4_mul(a, b)
+    }
+
+    #[inline(always)]
     fn sub_words(self, a: v128, b: v128) -> v128 {
         i16x8_sub(a, b)
     }
@@ -83,6 +93,11 @@ impl Simd for Simd128 {
     #[inline(always)]
     fn shift_right<const N: u32>(self, x: v128) -> v128 {
         u32x4_shr(x, N)
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, x: v128, n: u32) -> v128 {
+        i32x4_shr(x, n)
     }
 
     #[inline(always)]

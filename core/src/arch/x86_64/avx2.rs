@@ -4,8 +4,10 @@ use core::arch::x86_64::*;
 
 use super::detect::{Isa, has};
 use super::embed::dot8_rows;
-use crate::arch::generic::entry::backend;
-use crate::arch::generic::{Bytes, Simd, Words, padded, put};
+use crate::arch::generic::entry::{apart, backend};
+use crate::arch::generic::tile::{Sums, Taps};
+use crate::arch::generic::winograd::products as winograd;
+use crate::arch::generic::{Bytes, Products, Rows, Simd, Words, padded, put};
 
 /// Proof that the CPU has AVX2; and AVX-VNNI, if `VNNI`.
 #[derive(Clone, Copy)]
@@ -34,6 +36,24 @@ unsafe fn first(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(mask.as_ptr().cast()) }
 }
 
+apart!("avx2", tile_apart, pack_apart, Avx2<VNNI>, const VNNI: bool);
+apart!("avx2,avxvnni", tile_apart_vnni, pack_apart_vnni, Avx2<VNNI>, const VNNI: bool);
+
+/// [`winograd::sums`] as a function.
+///
+/// # Safety
+///
+/// The CPU has AVX2.
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+unsafe fn products_apart<const VNNI: bool, const NV: usize, const IN: usize>(
+    s: Avx2<VNNI>,
+    p: winograd::Products<'_>,
+    sums: &mut winograd::Sums,
+) {
+    winograd::sums::<Avx2<VNNI>, NV, IN>(s, p, sums);
+}
+
 // SAFETY of every block here: the token proves the instructions, and loads and stores are of arrays of a vector's size.
 impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type I = __m256i;
@@ -46,6 +66,43 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
     const TILE: usize = 6;
     const BYTES: bool = VNNI;
+    const WINOGRAD: bool = !VNNI;
+
+    #[inline(always)]
+    fn tile<P: Products<Self>, const NV: usize>(
+        self,
+        cells: usize,
+        taps: Taps<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
+        // SAFETY: see above.
+        unsafe {
+            if VNNI {
+                tile_apart_vnni::<VNNI, P, NV>(self, cells, taps, start, sums);
+            } else {
+                tile_apart::<VNNI, P, NV>(self, cells, taps, start, sums);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack<P: Products<Self>, const NV: usize>(self, rows: Rows<'_>, panel: &mut [i32]) {
+        // SAFETY: see above.
+        unsafe {
+            if VNNI {
+                pack_apart_vnni::<VNNI, P, NV>(self, rows, panel);
+            } else {
+                pack_apart::<VNNI, P, NV>(self, rows, panel);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn products<const NV: usize, const IN: usize>(self, p: winograd::Products<'_>, sums: &mut winograd::Sums) {
+        // SAFETY: see above.
+        unsafe { products_apart::<VNNI, NV, IN>(self, p, sums) }
+    }
 
     #[inline(always)]
     fn splat(self, x: i32) -> __m256i {
@@ -92,6 +149,18 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_mullo_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn sub_words(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: see above.
         unsafe { _mm256_sub_epi16(a, b) }
@@ -107,6 +176,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn shift_right<const N: u32>(self, x: __m256i) -> __m256i {
         // SAFETY: as in `shift_left`.
         unsafe { _mm256_srl_epi32(x, _mm_cvtsi32_si128(N as i32)) }
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, x: __m256i, n: u32) -> __m256i {
+        // SAFETY: as in `shift_left`.
+        unsafe { _mm256_sra_epi32(x, _mm_cvtsi32_si128(n as i32)) }
     }
 
     #[inline(always)]
@@ -320,3 +395,5 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 }
 
 backend!("avx2", "avx2", Avx2<false>, has(Isa::Avx2));
+#[cfg(test)]
+crate::arch::generic::entry::methods!("avx2");

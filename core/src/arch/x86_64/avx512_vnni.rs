@@ -4,8 +4,9 @@ use core::arch::x86_64::*;
 
 use super::detect::{Isa, has};
 use super::embed::dot8_rows;
-use crate::arch::generic::entry::backend;
-use crate::arch::generic::{Bytes, Simd, Words};
+use crate::arch::generic::entry::{apart, backend};
+use crate::arch::generic::tile::{Sums, Taps};
+use crate::arch::generic::{Bytes, Products, Rows, Simd, Words};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
 #[derive(Clone, Copy)]
@@ -33,6 +34,8 @@ fn first64(n: usize) -> u64 {
     if n >= 64 { u64::MAX } else { (1 << n) - 1 }
 }
 
+apart!("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", tile_apart, pack_apart, Avx512Vnni);
+
 // SAFETY of every block here: the token proves the instructions; loads and stores touch only elements of the slice,
 // others are masked. Whole vectors go without a mask: masked stores of bytes and words are slow on Zen 4 and 5.
 impl Simd for Avx512Vnni {
@@ -46,6 +49,24 @@ impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const TILE: usize = 14;
     const BYTES: bool = true;
+
+    #[inline(always)]
+    fn tile<P: Products<Self>, const NV: usize>(
+        self,
+        cells: usize,
+        taps: Taps<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
+        // SAFETY: see above.
+        unsafe { tile_apart::<P, NV>(self, cells, taps, start, sums) }
+    }
+
+    #[inline(always)]
+    fn pack<P: Products<Self>, const NV: usize>(self, rows: Rows<'_>, panel: &mut [i32]) {
+        // SAFETY: see above.
+        unsafe { pack_apart::<P, NV>(self, rows, panel) }
+    }
 
     #[inline(always)]
     fn splat(self, x: i32) -> __m512i {
@@ -92,6 +113,18 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn add_words(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_add_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_mullo_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn sub_words(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_sub_epi16(a, b) }
@@ -107,6 +140,12 @@ impl Simd for Avx512Vnni {
     fn shift_right<const N: u32>(self, x: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_srli_epi32::<N>(x) }
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, x: __m512i, n: u32) -> __m512i {
+        // SAFETY: as in `shift_left`.
+        unsafe { _mm512_sra_epi32(x, _mm_cvtsi32_si128(n as i32)) }
     }
 
     #[inline(always)]

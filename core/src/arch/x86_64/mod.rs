@@ -12,3 +12,9 @@ use super::Backend;
 pub(super) fn backends() -> impl Iterator<Item = Backend> {
     [avx512_vnni::backend(), avx2_vnni::backend(), avx2::backend()].into_iter().flatten()
 }
+
+/// Ways that a test takes one by one.
+#[cfg(test)]
+pub(super) fn methods() -> impl Iterator<Item = Backend> {
+    avx2::methods()
+}
