@@ -40,6 +40,8 @@ fn conv(c: &mut Criterion) {
     for (name, side, cin, cout, kernel, kind) in [
         ("3x3 14x14 32", 14, 32, 32, 3, Kind::Plain),
         ("3x3 14x14 32 residual", 14, 32, 32, 3, Kind::Residual),
+        ("3x3 16x16 32", 16, 32, 32, 3, Kind::Plain),
+        ("3x3 8x8 64", 8, 64, 64, 3, Kind::Plain),
         ("3x3 7x7 64", 7, 64, 64, 3, Kind::Plain),
         ("3x3 7x7 64 residual", 7, 64, 64, 3, Kind::Residual),
         ("1x1 7x7 64 to 192", 7, 64, 192, 1, Kind::Plain),

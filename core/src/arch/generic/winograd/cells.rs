@@ -40,7 +40,6 @@ pub(super) fn picture<S: Simd>(s: S, p: &Conv<'_>, input: &[i8], plan: &Plan, pa
 
 /// The cells' side of all products: [vertical indices][rounds][tiles][horizontal indices].
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
 pub(super) fn transform<S: Simd, A: Line, B: Line>(
     s: S,
     picture: &[i32],

@@ -40,7 +40,6 @@ pub(in crate::arch) fn sums<S: Simd, const NV: usize, const IN: usize>(s: S, p: 
 }
 
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
 fn tiles<S: Simd, const NV: usize, const IN: usize, const M: usize>(s: S, p: Products<'_>, sums: &mut Sums) {
     let group = NV * IN * S::LANES;
     for (j, sums) in sums.iter_mut().enumerate().take(IN) {
@@ -68,7 +67,7 @@ fn tiles<S: Simd, const NV: usize, const IN: usize, const M: usize>(s: S, p: Pro
             let twos = panel.chunks_exact(2 * group);
             let last = twos.remainder();
             for (g, two) in twos.enumerate() {
-                let g = 2 * g & (CELL - 2);
+                let g = (2 * g) & (CELL - 2);
                 step!(g, &two[..group]);
                 step!(g + 1, &two[group..]);
             }
