@@ -21,6 +21,7 @@ pub(super) mod vector;
 #[cfg(not(target_arch = "aarch64"))]
 pub(super) mod winograd;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) use panel::{Products, Rows};
 #[cfg(target_arch = "x86_64")]
 pub(super) use splat::Bytes;
