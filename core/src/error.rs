@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use crate::format::info::Direction;
+
 /// Why bytes are not a usable student image: where, and what is wrong there.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -285,6 +287,18 @@ pub enum RequestError {
         /// Bytes needed.
         expected: usize,
     },
+    /// The noise has not exactly [`Model::output_bytes`](crate::Model::output_bytes) values.
+    NoiseLength {
+        /// Values given.
+        found: usize,
+        /// Values needed.
+        expected: usize,
+    },
+    /// The image goes the other way: an encoder cannot draw, a student that draws cannot encode.
+    Direction {
+        /// The image's way.
+        image: Direction,
+    },
     /// The mask has not exactly one byte a pixel.
     MaskLength {
         /// Bytes given.
@@ -341,6 +355,15 @@ impl fmt::Display for RequestError {
             }
             RequestError::PictureLength { found, expected } => {
                 write!(f, "start picture has {found} bytes, expected {expected}")
+            }
+            RequestError::NoiseLength { found, expected } => {
+                write!(f, "noise has {found} values, expected {expected}")
+            }
+            RequestError::Direction { image: Direction::ToPicture } => {
+                f.write_str("the image draws pictures from noise; finding the noise of a picture takes an encoder image")
+            }
+            RequestError::Direction { image: Direction::ToNoise } => {
+                f.write_str("the image is an encoder, from pictures to noise; drawing takes a student image")
             }
             RequestError::MaskLength { found, expected } => {
                 write!(f, "mask has {found} bytes, expected {expected}: one a pixel")

@@ -50,7 +50,7 @@ pub mod slots;
 pub use arch::{Backend, backend};
 pub use arena::{Aligned, Arena, IMAGE_ALIGN};
 pub use error::{ArenaError, ParseError, Place, Problem, RequestError};
-pub use format::info::{Normalisation, Profile};
+pub use format::info::{Direction, Normalisation, Profile};
 pub use model::{Info, Model};
 pub use session::{Inpaint, MAX_PASSES, Morph, Progress, Request, Sampler, Session, Stage};
 

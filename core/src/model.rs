@@ -1,7 +1,7 @@
 //! A checked student image.
 
 use crate::error::ParseError;
-use crate::format::info::{Normalisation, Profile};
+use crate::format::info::{Direction, Normalisation, Profile};
 use crate::format::{Image, OpRepr, check};
 use crate::sampler::picture::Geometry;
 
@@ -21,8 +21,10 @@ pub struct Info {
     pub normalisation: Normalisation,
     /// Number of classes; a request's class is below it.
     pub classes: u16,
-    /// Denoising steps N.
+    /// Steps N.
     pub steps: u16,
+    /// Which way they go: a student draws, an encoder finds the noise of a picture.
+    pub direction: Direction,
     /// Smallest guidance strength the student was trained for.
     pub w_min: f32,
     /// Largest guidance strength the student was trained for.
@@ -73,6 +75,7 @@ impl<'a> Model<'a> {
             normalisation: info.normalisation,
             classes: info.classes,
             steps: info.steps,
+            direction: info.direction,
             w_min: info.w_min,
             w_max: info.w_max,
             macs_per_step: info.macs_per_step,

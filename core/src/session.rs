@@ -1,11 +1,13 @@
 //! Sampling: whole pictures, step by step, or operation by operation.
 
+use core::f32::consts::FRAC_PI_2;
 use core::fmt;
 
 use crate::arch::Backend;
 use crate::arena::{self, typed, views};
 use crate::error::{ArenaError, RequestError};
 use crate::execute::{Class, execute, execute_embed};
+use crate::format::info::Direction;
 use crate::math::sincos;
 use crate::model::Model;
 use crate::sampler::schedule;
@@ -129,7 +131,8 @@ impl Run<'_> {
 }
 
 /// A model with its memory. Runs one request at a time: [`Session::sample`], or [`Session::begin`], then
-/// [`Session::step`] or [`Session::step_op`] until [`Progress::Done`], then [`Session::finish`].
+/// [`Session::step`] or [`Session::step_op`] until [`Progress::Done`], then [`Session::finish`]. An encoder's:
+/// [`Session::encode`], or [`Session::begin_encode`], steps, [`Session::finish_noise`].
 pub struct Session<'a> {
     model: &'a Model<'a>,
     arena: &'a mut [u8],
@@ -184,6 +187,18 @@ impl<'a> Session<'a> {
         self.finish(out)
     }
 
+    /// The noise of `picture` into `noise` (a value for each of its bytes), with an encoder image: a student that
+    /// begins with it ([`Session::begin_noise`]) under the same class draws the picture again, under another restyles it.
+    ///
+    /// # Errors
+    /// The image is no encoder, the request does not fit it, or `picture` or `noise` has another length.
+    pub fn encode(&mut self, request: &Request, picture: &[u8], noise: &mut [f32]) -> Result<(), RequestError> {
+        self.begin_encode(request, picture)?;
+        self.check_noise(noise)?;
+        while self.step() != Progress::Done {}
+        self.finish_noise(noise)
+    }
+
     /// Starts a picture from noise. A run under way is dropped.
     ///
     /// # Errors
@@ -193,6 +208,36 @@ impl<'a> Session<'a> {
         let geometry = self.model.geometry();
         geometry.fill_noise(self.z(), request.seed, 0);
         self.run = Some(Run::new(request, steps, 0));
+        Ok(())
+    }
+
+    /// Starts a picture from this noise (height x width x channels values), in place of the seed's. A run under way is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The request does not fit the image, or the noise has another length.
+    pub fn begin_noise(&mut self, request: &Request, noise: &[f32]) -> Result<(), RequestError> {
+        let steps = self.check_request(request)?;
+        self.check_noise(noise)?;
+        let geometry = self.model.geometry();
+        geometry.arrange(noise, self.z());
+        self.run = Some(Run::new(request, steps, 0));
+        Ok(())
+    }
+
+    /// Starts on the way from `picture` (height x width x channels bytes) to its noise, with an encoder image, as a
+    /// picture of the request's class drawn with its strength w. Nothing is random on this way: the request's seed and
+    /// sampler have no meaning. A run under way is dropped.
+    ///
+    /// # Errors
+    /// The image is no encoder, the request does not fit it, or the picture has another length.
+    pub fn begin_encode(&mut self, request: &Request, picture: &[u8]) -> Result<(), RequestError> {
+        self.check_direction(Direction::ToNoise)?;
+        let steps = self.check_values(request)?;
+        self.check_picture(picture)?;
+        let geometry = self.model.geometry();
+        geometry.load(picture, 1.0, self.z());
+        self.run = Some(Run::new(&Request { sampler: Sampler::Deterministic, ..*request }, steps, 0));
         Ok(())
     }
 
@@ -263,10 +308,7 @@ impl<'a> Session<'a> {
         picture: &[u8],
         start_step: u16,
     ) -> Result<(), RequestError> {
-        let expected = self.model.output_bytes();
-        if picture.len() != expected {
-            return Err(RequestError::PictureLength { found: picture.len(), expected });
-        }
+        self.check_picture(picture)?;
         if start_step >= steps {
             return Err(RequestError::StartStep { found: start_step, steps });
         }
@@ -347,6 +389,7 @@ impl<'a> Session<'a> {
     /// Steps are left, or `out` has another length.
     pub fn finish(&mut self, out: &mut [u8]) -> Result<(), RequestError> {
         self.check_output(out)?;
+        self.check_direction(Direction::ToPicture)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
         geometry.store(self.z(), out);
@@ -381,12 +424,27 @@ impl<'a> Session<'a> {
         if y >= height {
             return Err(RequestError::Row { found: y, height });
         }
+        self.check_direction(Direction::ToPicture)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
         geometry.store_row(self.z(), y.into(), row);
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep_row(inpaint.picture, inpaint.mask, y.into(), row);
         }
+        Ok(())
+    }
+
+    /// Writes the noise that an encoder found ([`Model::output_bytes`] values). May be called again until the next
+    /// `begin`.
+    ///
+    /// # Errors
+    /// The image is no encoder, steps are left, or `noise` has another length.
+    pub fn finish_noise(&mut self, noise: &mut [f32]) -> Result<(), RequestError> {
+        self.check_noise(noise)?;
+        self.check_direction(Direction::ToNoise)?;
+        self.check_finished()?;
+        let geometry = self.model.geometry();
+        geometry.disarrange(self.z(), noise);
         Ok(())
     }
 
@@ -434,11 +492,13 @@ impl<'a> Session<'a> {
         usize::from(step) * usize::from(stride)
     }
 
-    /// Angle at which step `step` of `steps` starts; 0 after the last.
+    /// Angle at which step `step` of `steps` starts; after the last the picture's, 0, or an encoder's noise's.
     fn phi(&self, step: u16, steps: u16) -> f32 {
-        match step < steps {
-            true => self.model.image().phi(self.row(step, steps)),
-            false => 0.0,
+        let image = self.model.image();
+        match (step < steps, image.info().direction) {
+            (true, _) => image.phi(self.row(step, steps)),
+            (false, Direction::ToPicture) => 0.0,
+            (false, Direction::ToNoise) => FRAC_PI_2,
         }
     }
 
@@ -454,6 +514,30 @@ impl<'a> Session<'a> {
         match out.len() == expected {
             true => Ok(()),
             false => Err(RequestError::OutputLength { found: out.len(), expected }),
+        }
+    }
+
+    fn check_picture(&self, picture: &[u8]) -> Result<(), RequestError> {
+        let expected = self.model.output_bytes();
+        match picture.len() == expected {
+            true => Ok(()),
+            false => Err(RequestError::PictureLength { found: picture.len(), expected }),
+        }
+    }
+
+    fn check_noise(&self, noise: &[f32]) -> Result<(), RequestError> {
+        let expected = self.model.output_bytes();
+        match noise.len() == expected {
+            true => Ok(()),
+            false => Err(RequestError::NoiseLength { found: noise.len(), expected }),
+        }
+    }
+
+    fn check_direction(&self, needed: Direction) -> Result<(), RequestError> {
+        let image = self.model.image().info().direction;
+        match image == needed {
+            true => Ok(()),
+            false => Err(RequestError::Direction { image }),
         }
     }
 
@@ -474,8 +558,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Checks a request and returns its number of steps.
+    /// Checks a request for a picture and returns its number of steps.
     fn check_request(&self, request: &Request) -> Result<u16, RequestError> {
+        self.check_direction(Direction::ToPicture)?;
+        self.check_values(request)
+    }
+
+    /// Checks class, strength and steps, and returns the number of steps.
+    fn check_values(&self, request: &Request) -> Result<u16, RequestError> {
         let info = self.model.image().info();
         self.check_class(request.class)?;
         self.check_guidance(request.w)?;

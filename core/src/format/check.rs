@@ -1,8 +1,11 @@
 //! Whether the records of an image fit together, so that nothing can go wrong when it runs: every index, shape,
 //! element type, live range and number.
 
+use core::f32::consts::FRAC_PI_2;
+
 use super::buffer::{BufferRepr, Element};
 use super::image::Image;
+use super::info::Direction;
 use super::limits::{MAX_BUFFERS, MAX_GROUP_VALUES, MAX_MAGNITUDE, MIN_FACTOR};
 use super::op::{NONE, OpRepr};
 use super::tensor::{Layout, TensorRepr};
@@ -354,17 +357,24 @@ fn accumulators(image: &Image<'_>, place: Place, weights: u16, input: Element) -
 /// Largest accumulator.
 const MAX_SUM: u64 = i32::MAX as u64;
 
-/// Angles fall from at most pi/2 to above 0; every factor is usable.
+/// Angles fall from at most pi/2 to above 0, an encoder's rise from 0 to below pi/2; every factor is usable.
 fn steps(image: &Image<'_>) -> Result<(), ParseError> {
     // pi/2 as f32 or a rounding above.
-    let mut before = 1.571f32;
+    let most = 1.571f32;
+    let mut before = None;
     for step in 0..usize::from(image.info().steps) {
         let place = Place::Step(step);
         let phi = image.phi(step);
-        if !(phi > 0.0 && phi < before) {
+        let follows = match (image.info().direction, before) {
+            (Direction::ToPicture, before) => phi > 0.0 && phi < before.unwrap_or(most),
+            // A picture is where it starts: no noise is in it.
+            (Direction::ToNoise, None) => phi == 0.0,
+            (Direction::ToNoise, Some(before)) => phi > before && phi < FRAC_PI_2,
+        };
+        if !follows {
             return Err(ParseError::new(place, Problem::BadNumber { what: "angle", found: phi }));
         }
-        before = phi;
+        before = Some(phi);
         if let Some(&byte) = image.step_padding(step).iter().find(|&&byte| byte != 0) {
             return Err(ParseError::new(place, Problem::Unknown { what: "reserved field", found: byte.into() }));
         }

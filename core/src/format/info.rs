@@ -49,6 +49,18 @@ pub enum Normalisation {
     Symmetric = 0,
 }
 
+/// Which way an image's steps go. The angle phi is pi/2 at noise and 0 at the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[repr(u8)]
+pub enum Direction {
+    /// From noise to a picture: sampling.
+    #[default]
+    ToPicture = 0,
+    /// From a picture to its noise: a distilled encoder.
+    ToNoise = 1,
+}
+
 /// The info record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InfoRepr {
@@ -72,6 +84,8 @@ pub struct InfoRepr {
     pub profile: Profile,
     /// Meaning of a byte.
     pub normalisation: Normalisation,
+    /// Which way the steps go.
+    pub direction: Direction,
     /// Smallest guidance strength.
     pub w_min: f32,
     /// Largest guidance strength.
@@ -165,7 +179,8 @@ mod field {
     pub const COUNTS: usize = 52;
     pub const EMBEDDING: usize = 58;
     pub const ROLES: usize = 74;
-    pub const RESERVED: usize = 84;
+    pub const DIRECTION: usize = 84;
+    pub const RESERVED: usize = 85;
 }
 
 fn within(what: &'static str, found: u64, min: u64, max: u64) -> Result<(), ParseError> {
@@ -213,6 +228,11 @@ impl InfoRepr {
             0 => Normalisation::Symmetric,
             other => return fail(Problem::Unknown { what: "normalisation", found: other.into() }),
         };
+        let direction = match record[field::DIRECTION] {
+            0 => Direction::ToPicture,
+            1 => Direction::ToNoise,
+            other => return fail(Problem::Unknown { what: "direction", found: other.into() }),
+        };
         let info = Self {
             height: u16_of(field::HEIGHT),
             width: u16_of(field::WIDTH),
@@ -224,6 +244,7 @@ impl InfoRepr {
             film: u16_of(field::FILM),
             profile,
             normalisation,
+            direction,
             w_min: f32_at(record, field::W_MIN),
             w_max: f32_at(record, field::W_MAX),
             macs_per_step: u64::from(u32_of(field::MACS)) | u64::from(u32_of(field::MACS + 4)) << 32,
@@ -336,5 +357,6 @@ impl InfoRepr {
         put(out, field::SCRATCH_BYTES, &self.scratch_bytes.to_le_bytes());
         out[field::PROFILE] = self.profile as u8;
         out[field::NORMALISATION] = self.normalisation as u8;
+        out[field::DIRECTION] = self.direction as u8;
     }
 }

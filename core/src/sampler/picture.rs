@@ -72,6 +72,24 @@ impl Geometry {
         });
     }
 
+    /// z <- values in picture order.
+    pub fn arrange(&self, values: &[f32], z: &mut [f32]) {
+        self.for_each(|element, place| {
+            if let (Some(&value), Some(z)) = (values.get(element), z.get_mut(place)) {
+                *z = value;
+            }
+        });
+    }
+
+    /// Values of z in picture order.
+    pub fn disarrange(&self, z: &[f32], values: &mut [f32]) {
+        self.for_each(|element, place| {
+            if let (Some(&z), Some(value)) = (z.get(place), values.get_mut(element)) {
+                *value = z;
+            }
+        });
+    }
+
     /// Puts what is known of v into the network's: for the pixels that `mask` (a byte a pixel) keeps, those with 0, v is
     /// known with the picture, and what the network got wrong of them is taken off the drawn pixels near by, so that
     /// there is no seam.
