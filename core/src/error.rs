@@ -359,9 +359,9 @@ impl fmt::Display for RequestError {
             RequestError::NoiseLength { found, expected } => {
                 write!(f, "noise has {found} values, expected {expected}")
             }
-            RequestError::Direction { image: Direction::ToPicture } => {
-                f.write_str("the image draws pictures from noise; finding the noise of a picture takes an encoder image")
-            }
+            RequestError::Direction { image: Direction::ToPicture } => f.write_str(
+                "the image draws pictures from noise; finding the noise of a picture takes an encoder image",
+            ),
             RequestError::Direction { image: Direction::ToNoise } => {
                 f.write_str("the image is an encoder, from pictures to noise; drawing takes a student image")
             }

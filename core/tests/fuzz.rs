@@ -16,7 +16,7 @@ mod hostile;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::format::header::{HEADER_LEN, SECTION_LEN};
 use fewstep_core::slots::{HEAD_BYTES, Layout, Manifest, Rules, Slots, head};
-use fewstep_core::{Model, Request, Session};
+use fewstep_core::{Direction, Model, Request, Session};
 use flash::Flash;
 use hostile::{fuzz, mutate};
 
@@ -69,7 +69,12 @@ fn loader_and_one_step() {
         let mut arena = memory(model.arena_bytes());
         let mut session =
             Session::new(&model, bytemuck::cast_slice_mut(&mut arena)).expect("an arena of the size asked for");
-        session.begin(&Request { seed: 1, class: 0, w: info.w_min, ..Request::default() }).expect("a right request");
+        let request = Request { seed: 1, class: 0, w: info.w_min, ..Request::default() };
+        match info.direction {
+            Direction::ToPicture => session.begin(&request),
+            Direction::ToNoise => session.begin_encode(&request, &vec![7; model.output_bytes()]),
+        }
+        .expect("a right request");
         session.step();
         true
     });

@@ -9,16 +9,25 @@ use crate::nn::{Arch, Kind, Query, UNet};
 use crate::noise;
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
+use fewstep_core::Direction;
 use rayon::prelude::*;
 use std::f64::consts::FRAC_PI_2;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Pictures evaluated at once by a thread while sampling.
-const SAMPLE_BATCH: usize = 32;
+pub const SAMPLE_BATCH: usize = 32;
 
 /// The angle of step boundary `i` of `steps`: pi/2 (noise) at 0, 0 (picture) at `steps`.
 pub fn angle(i: usize, steps: usize) -> f64 {
     FRAC_PI_2 * (1.0 - i as f64 / steps as f64)
+}
+
+/// The angle of step boundary `i` of `steps` on the way of a student ([`angle`]) or an encoder (0 first).
+pub fn angle_towards(direction: Direction, i: usize, steps: usize) -> f64 {
+    match direction {
+        Direction::ToPicture => angle(i, steps),
+        Direction::ToNoise => FRAC_PI_2 * (i as f64 / steps as f64),
+    }
 }
 
 /// [H, W, C] values to [H/p, W/p, p*p*C]; channels of a patch ordered (row, column, channel).
@@ -58,25 +67,54 @@ pub fn mix(a: &[f32], x: &Tensor, b: &[f32], y: &Tensor) -> candle_core::Result<
     x.broadcast_mul(&column(a)?)? + y.broadcast_mul(&column(b)?)?
 }
 
-/// DDIM steps of a batch: picture i turns by `d[i]`.
+/// DDIM steps of a batch: picture i turns by `d[i]`, towards noise where that is negative.
 pub fn rotate(z: &Tensor, v: &Tensor, d: &[f32]) -> candle_core::Result<Tensor> {
     let cos: Vec<f32> = d.iter().map(|d| d.cos()).collect();
     let sin: Vec<f32> = d.iter().map(|d| -d.sin()).collect();
     mix(&cos, z, &sin, v)
 }
 
+/// What is asked for v: the project's network, or a teacher from elsewhere.
+pub trait Denoise: Send + Sync {
+    /// Whether it takes the strength w as an input.
+    fn guided(&self) -> bool;
+
+    /// The class that stands for none. Without one a network that does not take w has no guidance: w changes nothing.
+    fn null_class(&self) -> Option<u16>;
+
+    /// v [B, H/p, W/p, p*p*C] of a batch in space-to-depth form.
+    ///
+    /// # Errors
+    /// The query does not fit the network.
+    fn v(&self, q: &Query) -> candle_core::Result<Tensor>;
+}
+
+impl Denoise for UNet {
+    fn guided(&self) -> bool {
+        UNet::guided(self)
+    }
+
+    fn null_class(&self) -> Option<u16> {
+        Some(self.arch.classes as u16)
+    }
+
+    fn v(&self, q: &Query) -> candle_core::Result<Tensor> {
+        self.forward(q)
+    }
+}
+
 /// The guided v of a network: one evaluation where w is an input, else one with and one without the class
 /// (equation 1 of Meng et al.), both in one batch.
-pub fn guided_v(net: &UNet, z: &Tensor, phi: &[f32], class: &[u16], w: &[f32]) -> candle_core::Result<Tensor> {
+pub fn guided_v(net: &dyn Denoise, z: &Tensor, phi: &[f32], class: &[u16], w: &[f32]) -> candle_core::Result<Tensor> {
     if net.guided() {
-        return net.forward(&Query { z, phi, class, w: Some(w) });
+        return net.v(&Query { z, phi, class, w: Some(w) });
     }
-    if w.iter().all(|w| *w == 0.0) {
-        return net.forward(&Query { z, phi, class, w: None });
-    }
+    let null = match net.null_class() {
+        Some(null) if w.iter().any(|w| *w != 0.0) => null,
+        _ => return net.v(&Query { z, phi, class, w: None }),
+    };
     let n = phi.len();
-    let null = net.arch.classes as u16;
-    let both = net.forward(&Query {
+    let both = net.v(&Query {
         z: &Tensor::cat(&[z, z], 0)?,
         phi: &[phi, phi].concat(),
         class: &[class, &vec![null; n]].concat(),
@@ -151,6 +189,9 @@ pub fn check_steps(kind: Kind, steps: usize, sampler: Sampler) -> Result<()> {
     if steps == 0 || steps > 4096 {
         bail!("--steps {steps}: give a number from 1 to 4096");
     }
+    if let Kind::Encoder(_) = kind {
+        bail!("an encoder goes from pictures to noise and cannot draw; restyle takes it");
+    }
     if let Kind::Student(n) = kind
         && !n.is_multiple_of(steps)
     {
@@ -206,6 +247,26 @@ pub fn trajectory(
             let eps = noise_batch(&net.arch, seed, 1 + i as u32, n, device)?;
             z = mix(&vec![scale as f32; n], &z, &vec![sigma as f32; n], &eps)?;
         }
+    }
+    Ok(z)
+}
+
+/// The deterministic sampler's way of a batch from z, in `steps` steps: to pictures, or back to their noise (DDIM
+/// inversion). Class and strength are the same all the way.
+pub fn walk(
+    net: &UNet,
+    direction: Direction,
+    steps: usize,
+    mut z: Tensor,
+    class: &[u16],
+    w: f32,
+) -> candle_core::Result<Tensor> {
+    let n = class.len();
+    for i in 0..steps {
+        let phi = angle_towards(direction, i, steps);
+        let d = phi - angle_towards(direction, i + 1, steps);
+        let v = guided_v(net, &z, &vec![phi as f32; n], class, &vec![w; n])?;
+        z = rotate(&z, &v, &vec![d as f32; n])?;
     }
     Ok(z)
 }

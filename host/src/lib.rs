@@ -4,6 +4,7 @@
 pub mod apps;
 pub mod cli;
 pub mod data;
+pub mod diffusers;
 pub mod diffusion;
 pub mod distill;
 pub mod evaluate;

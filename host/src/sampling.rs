@@ -1,9 +1,10 @@
 //! Drawing pictures from any of the project's files: a student image through the core, or a checkpoint in float.
 
+use crate::diffusers::Imported;
 use crate::diffusion::{self, SampleRequest, Sampler};
 use crate::files::{self, AlignedBytes};
 use crate::nn::{Checkpoint, Kind};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use fewstep_core::format::header::MAGIC;
 use fewstep_core::{Backend, Model, Request, Session};
@@ -16,6 +17,8 @@ use std::time::Instant;
 pub enum Source {
     Image(StudentImage),
     Checkpoint(Box<Checkpoint>),
+    /// A teacher from elsewhere.
+    Imported(Box<Imported>),
 }
 
 /// A student image that was checked once.
@@ -92,9 +95,11 @@ impl Source {
         if head == MAGIC {
             Ok(Source::Image(StudentImage::open(path)?))
         } else {
-            Ok(Source::Checkpoint(Box::new(Checkpoint::open(path, &Device::Cpu).with_context(|| {
-                format!("{} is neither a student image nor a checkpoint of fewstep", path.display())
-            })?)))
+            let other = || format!("{} is neither a student image nor a checkpoint of fewstep", path.display());
+            match Imported::open(path, &Device::Cpu).with_context(other)? {
+                Some(imported) => Ok(Source::Imported(Box::new(imported))),
+                None => Ok(Source::Checkpoint(Box::new(Checkpoint::open(path, &Device::Cpu).with_context(other)?))),
+            }
         }
     }
 
@@ -103,6 +108,7 @@ impl Source {
         Ok(match self {
             Source::Image(i) => usize::from(i.model()?.info().classes),
             Source::Checkpoint(c) => c.net.arch.classes,
+            Source::Imported(i) => i.classes(),
         })
     }
 
@@ -115,6 +121,7 @@ impl Source {
                 (info.height.into(), info.width.into(), info.channels.into())
             }
             Source::Checkpoint(c) => (c.net.arch.height, c.net.arch.width, c.net.arch.channels),
+            Source::Imported(i) => i.shape(),
         })
     }
 
@@ -123,9 +130,10 @@ impl Source {
         Ok(match self {
             Source::Image(i) => Some(i.model()?.info().steps.into()),
             Source::Checkpoint(c) => match c.kind {
-                Kind::Student(n) => Some(n),
+                Kind::Student(n) | Kind::Encoder(n) => Some(n),
                 Kind::Teacher | Kind::Guided => None,
             },
+            Source::Imported(_) => None,
         })
     }
 
@@ -133,6 +141,7 @@ impl Source {
     pub fn evaluations_per_step(&self, w: f32) -> usize {
         match self {
             Source::Checkpoint(c) if !c.net.guided() && w != 0.0 => 2,
+            Source::Imported(_) if w != 0.0 => 2,
             _ => 1,
         }
     }
@@ -146,6 +155,7 @@ impl Source {
                 names.map_or(Vec::new(), |n| n.split(", ").map(String::from).collect())
             }
             Source::Checkpoint(c) => c.class_names.clone(),
+            Source::Imported(i) => i.class_names.clone(),
         })
     }
 
@@ -158,6 +168,7 @@ impl Source {
         match self {
             Source::Image(image) => draw_image(image, job, progress),
             Source::Checkpoint(checkpoint) => draw_checkpoint(checkpoint, job, progress),
+            Source::Imported(teacher) => draw_imported(self, teacher, job, progress),
         }
     }
 }
@@ -219,9 +230,31 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
     })
 }
 
+fn draw_imported(source: &Source, teacher: &Imported, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+    let steps = job.steps.context("an imported teacher draws in any number of steps: give --steps, 50 for example")?;
+    ensure!(job.backend == "auto", "--backend {}: only student images have backends", job.backend);
+    ensure!(
+        job.w.is_finite() && job.w >= 0.0,
+        "--guidance {}: give a strength from 0 to {}",
+        job.w,
+        crate::nn::MAX_GUIDANCE
+    );
+    let request = SampleRequest { steps, seed: job.seed, classes: job.classes.clone(), w: job.w, sampler: job.sampler };
+    let began = Instant::now();
+    let values = teacher.sample(&request, progress)?;
+    Ok(Drawn {
+        pictures: values.into_iter().map(diffusion::to_byte).collect(),
+        shape: teacher.shape(),
+        steps,
+        evaluations: steps * source.evaluations_per_step(job.w),
+        seconds: began.elapsed().as_secs_f64(),
+        backend: "float, f32".into(),
+    })
+}
+
 fn draw_checkpoint(checkpoint: &Checkpoint, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
     let steps = match (job.steps, checkpoint.kind) {
-        (Some(n), _) | (None, Kind::Student(n)) => n,
+        (Some(n), _) | (None, Kind::Student(n) | Kind::Encoder(n)) => n,
         (None, kind) => bail!("a {} draws in any number of steps: give --steps, 64 for example", kind.describe()),
     };
     if job.backend != "auto" {

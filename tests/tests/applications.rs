@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 
 use fewstep::apps::{Painter, Task};
 use fewstep::data::{self, Split};
+use fewstep::diffusion::{angle_towards, depth_to_space, space_to_depth, to_signed};
 use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::Arch;
 use fewstep::picture::write_png;
+use fewstep::quant::Simulator;
 use fewstep::sampling::StudentImage;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::sampler::noise::normals;
+use fewstep_core::sampler::schedule;
 use fewstep_core::{
-    Backend, Inpaint, MAX_PASSES, Model, Morph, Progress, Request, RequestError, Sampler, Session, Stage,
+    Backend, Direction, Inpaint, MAX_PASSES, Model, Morph, Progress, Request, RequestError, Sampler, Session, Stage,
 };
 use fewstep_tests::{Folder, fewstep, refusal, report, tiny_arch};
 use serde_json::Value;
@@ -276,7 +279,107 @@ fn nothing_stays_from_one_picture_to_the_next() {
     assert_eq!(drawn, best(&model, |s| s.begin(&REQUEST)));
 }
 
-/// A folder with a student, a picture and a mask.
+/// An encoder for the pictures of [`image`], with weights of its own.
+fn encoder_image() -> AlignedBytes {
+    let mut spec = random_student(&arch(), 4, 8);
+    spec.direction = Direction::ToNoise;
+    spec.phi.iter_mut().enumerate().for_each(|(i, phi)| *phi = angle_towards(Direction::ToNoise, i, 4) as f32);
+    AlignedBytes::from(&write_image(&spec, &ExportOptions::default()).unwrap().bytes[..])
+}
+
+fn encode(model: &Model, backend: Backend, request: &Request, picture: &[u8]) -> Vec<f32> {
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    arena.fill(0x5a);
+    let mut noise = vec![0.0; model.output_bytes()];
+    Session::with_backend(model, &mut arena, backend).unwrap().encode(request, picture, &mut noise).unwrap();
+    noise
+}
+
+/// An encoder's way is the rotations of its steps from the picture's values on, its network asked at each.
+#[test]
+fn an_encoder_rotates_from_the_picture_to_noise() {
+    let mut spec = random_student(&arch(), 4, 8);
+    spec.direction = Direction::ToNoise;
+    spec.phi.iter_mut().enumerate().for_each(|(i, phi)| *phi = angle_towards(Direction::ToNoise, i, 4) as f32);
+    let bytes = encoder_image();
+    let model = model(&bytes);
+    assert_eq!(model.info().direction, Direction::ToNoise);
+    let picture = some_picture();
+    let values: Vec<f32> = picture.iter().map(|byte| to_signed(*byte)).collect();
+    let mut z = vec![0.0; BYTES];
+    space_to_depth(&arch(), &values, &mut z);
+    let simulator = Simulator::new(spec).unwrap();
+    for step in 0..4 {
+        let trace = simulator.evaluate(step, REQUEST.class, REQUEST.w, &z).unwrap();
+        let phi = &simulator.spec.phi;
+        let turn = schedule::deterministic(phi[step], *phi.get(step + 1).unwrap_or(&std::f32::consts::FRAC_PI_2));
+        assert!(turn.turn < 0.0, "towards noise");
+        z.iter_mut().zip(trace.v().unwrap()).for_each(|(z, v)| *z = turn.keep * *z - turn.turn * v);
+    }
+    let mut want = vec![0.0; BYTES];
+    depth_to_space(&arch(), &z, &mut want);
+    for backend in Backend::all() {
+        let found = encode(&model, backend, &REQUEST, &picture);
+        assert_eq!(found, want, "{}", backend.name());
+    }
+    // Nothing is random.
+    let other = Request { seed: 99, sampler: Sampler::Stochastic, ..REQUEST };
+    assert_eq!(encode(&model, Backend::best(), &other, &picture), want);
+    assert_ne!(encode(&model, Backend::best(), &Request { w: 0.0, ..REQUEST }, &picture), want);
+    assert_ne!(encode(&model, Backend::best(), &Request { class: 2, ..REQUEST }, &picture), want);
+}
+
+#[test]
+fn a_picture_from_the_noise_of_a_seed_is_the_seeds() {
+    let bytes = image();
+    let model = model(&bytes);
+    let noise: Vec<f32> = (0..BYTES.div_ceil(4)).flat_map(|block| normals(11, 0, block as u32)).take(BYTES).collect();
+    let other = Request { seed: 12, ..REQUEST };
+    assert_eq!(best(&model, |s| s.begin_noise(&other, &noise)), best(&model, |s| s.begin(&REQUEST)));
+}
+
+#[test]
+fn encoders_encode_and_students_draw() {
+    let (bytes, other) = (image(), encoder_image());
+    let (student, encoder) = (model(&bytes), model(&other));
+    let (picture, mask) = (some_picture(), some_mask());
+    let mut arena = AlignedBytes::zeroed(encoder.arena_bytes());
+    let mut session = Session::new(&encoder, &mut arena).unwrap();
+    let wrong = RequestError::Direction { image: Direction::ToNoise };
+    let (mut drawn, mut noise) = (vec![0; BYTES], vec![0.0; BYTES]);
+    assert_eq!(session.begin(&REQUEST).unwrap_err(), wrong);
+    assert_eq!(session.begin_noise(&REQUEST, &noise).unwrap_err(), wrong);
+    assert_eq!(session.begin_from(&REQUEST, &picture, 1).unwrap_err(), wrong);
+    assert_eq!(session.begin_morph(&REQUEST, &Morph { seed: 1, class: 1, at: 0.5 }).unwrap_err(), wrong);
+    let kept = Inpaint { picture: &picture, mask: &mask, start_step: 0, passes: 1 };
+    assert_eq!(session.begin_inpaint(&REQUEST, kept).unwrap_err(), wrong);
+    assert_eq!(session.finish_noise(&mut noise).unwrap_err(), RequestError::NotFinished { step: 0, steps: 0 });
+    let short = session.begin_encode(&REQUEST, &picture[1..]).unwrap_err();
+    assert_eq!(short, RequestError::PictureLength { found: BYTES - 1, expected: BYTES });
+    let class = session.begin_encode(&Request { class: 3, ..REQUEST }, &picture).unwrap_err();
+    assert_eq!(class, RequestError::Class { found: 3, classes: 3 });
+    session.begin_encode(&REQUEST, &picture).unwrap();
+    session.step();
+    assert_eq!(session.finish_noise(&mut noise).unwrap_err(), RequestError::NotFinished { step: 1, steps: 4 });
+    while session.step() != Progress::Done {}
+    assert_eq!(session.finish(&mut drawn).unwrap_err(), wrong, "noise is no picture");
+    let short = session.finish_noise(&mut noise[1..]).unwrap_err();
+    assert_eq!(short, RequestError::NoiseLength { found: BYTES - 1, expected: BYTES });
+    session.finish_noise(&mut noise).unwrap();
+    assert_eq!(noise, encode(&encoder, Backend::best(), &REQUEST, &picture));
+
+    let mut arena = AlignedBytes::zeroed(student.arena_bytes());
+    let mut session = Session::new(&student, &mut arena).unwrap();
+    let wrong = RequestError::Direction { image: Direction::ToPicture };
+    assert_eq!(session.encode(&REQUEST, &picture, &mut noise).unwrap_err(), wrong);
+    session.begin(&REQUEST).unwrap();
+    while session.step() != Progress::Done {}
+    assert_eq!(session.finish_noise(&mut noise).unwrap_err(), wrong);
+    let short = session.begin_noise(&REQUEST, &noise[1..]).unwrap_err();
+    assert_eq!(short, RequestError::NoiseLength { found: BYTES - 1, expected: BYTES });
+}
+
+/// A folder with a student, an encoder, a picture and a mask.
 struct Files {
     folder: Folder,
 }
@@ -285,6 +388,7 @@ impl Files {
     fn new(name: &str) -> Files {
         let folder = Folder::new(&format!("applications-{name}"));
         fs::write(folder.join("student.fsw"), &image()[..]).unwrap();
+        fs::write(folder.join("encoder.fsw"), &encoder_image()[..]).unwrap();
         write_png(&folder.join("in.png"), &some_picture(), 8, 12, 3).unwrap();
         let mask: Vec<u8> = some_mask().iter().map(|m| m * 255).collect();
         write_png(&folder.join("mask.png"), &mask, 8, 12, 1).unwrap();
@@ -367,6 +471,20 @@ fn inpaint_by_the_command_line_keeps_what_the_mask_keeps() {
     let report = files.report(&format!("{line} --count 3 --out @grid.png --json"));
     let sums = sums(&report);
     assert!(sums[0] != sums[1] && sums[1] != sums[2]);
+}
+
+#[test]
+fn restyle_by_the_command_line_is_the_cores() {
+    let files = Files::new("restyle");
+    let (bytes, other) = (image(), encoder_image());
+    let (student, encoder) = (model(&bytes), model(&other));
+    let line = "restyle @student.fsw @encoder.fsw @in.png --from 1 --class 2 --guidance 2 --from-guidance 0.5";
+    let report = files.report(&format!("{line} --out @out.png --json"));
+    let noise = encode(&encoder, Backend::best(), &Request { w: 0.5, ..REQUEST }, &some_picture());
+    let want = best(&student, |s| s.begin_noise(&Request { class: 2, w: 2.0, ..REQUEST }, &noise));
+    let (shape, pixels) = read_png(&files.path("out.png"));
+    assert_eq!((shape, &pixels), ((8, 12, 3), &want));
+    assert_eq!((&report["crc32c"], &report["evaluations"]), (&crc32c(&want).into(), &8.into()));
 }
 
 #[test]
@@ -484,6 +602,7 @@ fn refusals_say_what_and_touch_nothing() {
     let edit = "edit @student.fsw @in.png --class 1 --out @kept.png";
     let inpaint = "inpaint @student.fsw @in.png --mask @mask.png --class 1 --out @kept.png";
     let morph = "morph @student.fsw --out @kept.png";
+    let restyle = "restyle @student.fsw @encoder.fsw @in.png --out @kept.png";
     let augment = "augment @student.fsw --count 3";
     let names = files.folder.names();
     for (line, parts) in [
@@ -512,6 +631,19 @@ fn refusals_say_what_and_touch_nothing() {
             "inpaint @student.fsw @in.png --mask @no.png --class 1 --out @kept.png".into(),
             vec!["no.png", "no such file"],
         ),
+        (format!("{restyle} --from 3 --class 1"), vec!["--from 3", "0 to 2"]),
+        (format!("{restyle} --from 1 --class 1 --from-guidance 5"), vec!["--from-guidance 5", "0 to 4"]),
+        (format!("{restyle} --from 1 --class 1 --guidance 5"), vec!["--guidance 5"]),
+        (
+            "restyle @encoder.fsw @student.fsw @in.png --from 1 --class 1 --out @kept.png".into(),
+            vec!["encoder.fsw: is not a student"],
+        ),
+        (
+            "restyle @student.fsw @student.fsw @in.png --from 1 --class 1 --out @kept.png".into(),
+            vec!["student.fsw: is not an encoder", "distill --encoder"],
+        ),
+        ("sample @encoder.fsw --out @kept.png".into(), vec!["encoder", "takes a student image"]),
+        ("edit @encoder.fsw @in.png --class 1 --out @kept.png".into(), vec!["encoder", "takes a student image"]),
         (format!("{morph} --class 1"), vec!["two different pictures"]),
         (format!("{morph} --class 1,2,0 --seeds 1,2"), vec!["3 stops", "2"]),
         (format!("{morph} --class 1,7"), vec!["--class 7", "0 to 2"]),

@@ -4,15 +4,17 @@
 //! Notation: phi the angle, alpha = cos(phi), sigma = sin(phi), z = alpha x + sigma eps, v = alpha eps - sigma x.
 
 use std::f64::consts::FRAC_PI_2;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use fewstep::diffusion::{angle, guided_v, mix, renoise_factors, rotate};
+use fewstep::diffusion::{Denoise, angle, angle_towards, guided_v, mix, renoise_factors, rotate};
 use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
 use fewstep::noise::sample_noise;
 use fewstep::train::{
     Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Teacher, Turn,
     Weight, halving_target,
 };
+use fewstep_core::Direction;
 use fewstep_core::sampler::schedule;
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
 
@@ -349,7 +351,7 @@ fn one_step_along_the_target_equals_two_teacher_steps() {
             let phi = vec![from as f32; count];
             for w in [0.0, 1.0, 4.0] {
                 let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| exact_guided(z, phi, w));
-                let target = halving_target(steps, &z, &phi, teacher).unwrap();
+                let target = halving_target(Direction::ToPicture, steps, &z, &phi, teacher).unwrap();
                 let once = rotate(&z, &target, &vec![(from - to) as f32; count]).unwrap();
                 let half = rotate(&z, &teacher(&z, &phi).unwrap(), &vec![(from - middle) as f32; count]).unwrap();
                 let v2 = teacher(&half, &vec![middle as f32; count]).unwrap();
@@ -370,7 +372,7 @@ fn one_target_by_hand() {
     let z = batch(&[0.3; D]);
     let phi = [FRAC_PI_2 as f32];
     let calls = std::cell::RefCell::new(Vec::new());
-    let target = halving_target(1, &z, &phi, |z, phi| {
+    let target = halving_target(Direction::ToPicture, 1, &z, &phi, |z, phi| {
         calls.borrow_mut().push((values(z)[0], phi[0]));
         apply(z, phi, |_, phi| [if phi > 1.0 { 0.5 } else { -0.2 }; D])
     });
@@ -396,7 +398,7 @@ fn target_of_straight_trajectories_is_the_teachers_v() {
     for (steps, i) in [(1, 0), (2, 0), (2, 1), (8, 3), (8, 6)] {
         let phi = vec![angle(i, steps) as f32; 8];
         let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| point.v(z, phi));
-        let target = halving_target(steps, &z, &phi, teacher).unwrap();
+        let target = halving_target(Direction::ToPicture, steps, &z, &phi, teacher).unwrap();
         let difference = largest_difference(&values(&target), &values(&teacher(&z, &phi).unwrap()));
         assert!(difference < 1e-5, "step {i} of {steps}: {difference}");
     }
@@ -433,7 +435,7 @@ fn target_equals_progressive_distillations_formula() {
                 })
                 .collect();
             let teacher = |z: &Tensor, phi: &[f32]| apply(z, phi, |z, phi| exact_guided(z, phi, 2.0));
-            let got = halving_target(steps, &batch(&flat), &[t as f32; 8], teacher).unwrap();
+            let got = halving_target(Direction::ToPicture, steps, &batch(&flat), &[t as f32; 8], teacher).unwrap();
             let difference = largest_difference(&values(&got), &want);
             assert!(difference < 2e-5, "step {i} of {steps}: {difference}");
         }
@@ -481,12 +483,13 @@ fn stage_one_learns_the_guided_teacher() {
     Engine::select(Precision::F32).unwrap();
     let teacher = random_net(&tiny_arch(), false, 2);
     let batch = training_batch(&[0.1, 0.5, 0.9], &[[0.0, 0.5], [0.25, 0.5], [0.999, 0.5]]);
-    let targets = Guidance { teacher: teacher.clone(), power: 1.0 }.targets(&batch, &unused()).unwrap();
+    let targets = Guidance { teacher: Arc::new(teacher.clone()), power: 1.0 }.targets(&batch, &unused()).unwrap();
     let w = targets.w.unwrap();
     for (w, u) in w.iter().zip(&batch.u) {
         assert!((f64::from(*w) - f64::from(u[0]) * MAX_GUIDANCE).abs() < 1e-6);
     }
-    let low = Guidance { teacher: teacher.clone(), power: 3.0 }.targets(&batch, &unused()).unwrap().w.unwrap();
+    let low =
+        Guidance { teacher: Arc::new(teacher.clone()), power: 3.0 }.targets(&batch, &unused()).unwrap().w.unwrap();
     assert!(low.iter().zip(&batch.u).all(|(w, u)| (w - 4.0 * u[0].powi(3)).abs() < 1e-5), "more of the low strengths");
     assert_eq!(targets.class, batch.class, "the student's class is never dropped");
     let evaluate =
@@ -506,7 +509,9 @@ fn stage_two_learns_two_steps_of_its_teacher() {
         let n = 16;
         let t: Vec<f32> = (0..n).map(|i| (i as f32 + [0.0, 0.999][i % 2]) / n as f32).collect();
         let batch = training_batch(&t, &vec![[0.6, 0.0]; n]);
-        let targets = Halving { teacher: teacher.clone(), steps }.targets(&batch, &unused()).unwrap();
+        let targets = Halving { teacher: teacher.clone(), steps, direction: Direction::ToPicture }
+            .targets(&batch, &unused())
+            .unwrap();
         for i in 0..steps {
             let hits = targets.phi.iter().filter(|p| (f64::from(**p) - angle(i, steps)).abs() < 1e-6).count();
             assert_eq!(hits, n / steps, "angle {i} of {steps} in {:?}", targets.phi);
@@ -541,8 +546,11 @@ fn kernels_target_is_a_teacher_step_and_a_jump() {
     let jump = |z: &[f64], phi: f64| std::array::from_fn(|i| (phi * 2.0).sin() * z[i] - 0.3 * z[(i + 1) % D]);
     let turn =
         |z: &[f64], v: [f64; D], d: f64| -> Vec<f64> { (0..D).map(|i| d.cos() * z[i] - d.sin() * v[i]).collect() };
-    for (segments, fine) in [(1, 1), (1, 16), (2, 8), (4, 8), (3, 5)] {
-        let grid = Grid { segments, fine };
+    let cases = [(1, 1), (1, 16), (2, 8), (4, 8), (3, 5)];
+    let directions = [Direction::ToPicture, Direction::ToNoise];
+    for ((segments, fine), direction) in cases.into_iter().flat_map(|case| directions.map(|d| (case, d))) {
+        let grid = Grid { segments, fine, direction };
+        let angle = |i: usize, steps: usize| angle_towards(direction, i, steps);
         for place in 0..segments * fine {
             let (phi, end) = (grid.angle(place), angle(place / fine + 1, segments));
             assert!((phi - angle(place, segments * fine)).abs() < 1e-12);
@@ -594,7 +602,7 @@ fn exact_trajectories_are_the_kernels_fixed_point() {
     let (segments, count) = (2, 3);
     let mut errors = Vec::new();
     for fine in [4, 16, 64] {
-        let grid = Grid { segments, fine };
+        let grid = Grid { segments, fine, direction: Direction::ToPicture };
         let mut worst = 0f64;
         for segment in 0..segments {
             let (place, end) = (segment * fine, angle(segment + 1, segments));
@@ -619,26 +627,28 @@ fn exact_trajectories_are_the_kernels_fixed_point() {
 fn kernel_reduces_to_halving() {
     Engine::select(Precision::F32).unwrap();
     let last = random_net(&tiny_arch(), true, 4);
-    for steps in [1, 2, 8] {
+    let directions = [Direction::ToPicture, Direction::ToNoise];
+    for (steps, direction) in [1, 2, 8].into_iter().flat_map(|steps| directions.map(|d| (steps, d))) {
         let t: Vec<f32> = (0..8).map(|i| (i as f32 + 0.4) / 8.0).collect();
         let batch = training_batch(&t, &[[0.3, 0.0]; 8]);
         let kernel = Segments {
-            teacher: last.clone(),
+            teacher: Arc::new(last.clone()),
             jump: Jump::Fixed(last.clone()),
             segments: steps,
             fine: 2,
+            direction,
             angles: Angles::Start,
             weight: Weight::Even,
             power: 1.0,
         };
         let got = kernel.targets(&batch, &unused()).unwrap();
-        let want = Halving { teacher: last.clone(), steps }.targets(&batch, &unused()).unwrap();
+        let want = Halving { teacher: last.clone(), steps, direction }.targets(&batch, &unused()).unwrap();
         assert!(got.weight.is_none());
         assert_eq!((&got.class, &got.w), (&want.class, &want.w));
         assert!(largest_difference(&got.phi, &want.phi) < 1e-6);
         assert!(largest_difference(&values(&got.z), &values(&want.z)) < 1e-5);
         let difference = largest_difference(&values(&got.v), &values(&want.v));
-        assert!(difference < 1e-5, "{steps} steps: {difference}");
+        assert!(difference < 1e-5, "{steps} steps, {direction:?}: {difference}");
     }
 }
 
@@ -654,17 +664,18 @@ fn kernels_settings_choose_networks_places_and_weights() {
     let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.7) / n as f32).collect();
     let u: Vec<[f32; 2]> = (0..n).map(|i| [i as f32 / n as f32, 0.0]).collect();
     let batch = training_batch(&t, &u);
-    let grid = Grid { segments, fine };
+    let grid = Grid { segments, fine, direction: Direction::ToPicture };
     let mut seen = Vec::new();
     for (jump, jumper) in
         [(Jump::Average, &live.average), (Jump::Student, &live.student), (Jump::Fixed(fixed.clone()), &fixed)]
     {
         for net in [&guided, &teacher] {
             let objective = Segments {
-                teacher: net.clone(),
+                teacher: Arc::new(net.clone()),
                 jump: jump.clone(),
                 segments,
                 fine,
+                direction: Direction::ToPicture,
                 angles: Angles::All,
                 weight: Weight::Sine,
                 power: 2.0,
@@ -739,7 +750,7 @@ fn moment_matching_is_its_two_losses() {
     let net = |seed| random_net(&tiny_arch(), true, seed);
     let (segments, n) = (4, 8);
     let objective =
-        Moments { teacher: net(11), start: net(12), anchor: 0.0, segments, power: 1.0, auxiliary_updates: 2 };
+        Moments { teacher: Arc::new(net(11)), start: net(12), anchor: 0.0, segments, power: 1.0, auxiliary_updates: 2 };
     let live = Live { auxiliary: Some(net(13)), ..Live::of(&net(14)) };
     assert_eq!([0, 1, 2, 3, 4, 5].map(|s| objective.turn(s) as usize), [1, 1, 0, 1, 1, 0]);
     let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.5) / n as f32).collect();
@@ -749,7 +760,7 @@ fn moment_matching_is_its_two_losses() {
     let auxiliary = objective.targets(&batch, &Live { turn: Turn::Auxiliary, ..live.clone() }).unwrap();
     let w = student.w.clone().unwrap();
     let d = FRAC_PI_2 / segments as f64;
-    let ask = |net: &fewstep::nn::UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w).unwrap();
+    let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w).unwrap();
 
     // Where the student's step lands, and noised again.
     let said = ask(&live.student, &student.z, &student.phi);
@@ -781,7 +792,7 @@ fn moment_matching_is_its_two_losses() {
             assert!((f64::from(z_s[k]) - want).abs() < 1e-5);
         }
     }
-    let teacher = expect(&ask(&objective.teacher, &auxiliary.z, &auxiliary.phi));
+    let teacher = expect(&ask(&*objective.teacher, &auxiliary.z, &auxiliary.phi));
     let other = expect(&ask(live.auxiliary.as_ref().unwrap(), &auxiliary.z, &auxiliary.phi));
     let target = expect(&auxiliary.v);
     let (now, next) = (values(&said), values(&student.v));
@@ -794,7 +805,7 @@ fn moment_matching_is_its_two_losses() {
     }
 
     // With an anchor the student is drawn back to what it was; without a difference nothing moves it.
-    let still = Moments { teacher: net(13), ..objective };
+    let still = Moments { teacher: Arc::new(net(13)), ..objective };
     let targets = still.targets(&batch, &live).unwrap();
     assert!(largest_difference(&values(&targets.v), &now) < 1e-6);
     let anchored = Moments { anchor: 0.5, ..still };

@@ -281,6 +281,20 @@ fn errors_say_what_and_where() {
     assert_eq!((e.place, e.problem), (Place::Tensor(1), Problem::BadNumber { what: "value", found: f32::INFINITY }));
     let e = with(&|b| b[steps..steps + 4].copy_from_slice(&2.0f32.to_le_bytes()));
     assert_eq!((e.place, e.problem), (Place::Step(0), Problem::BadNumber { what: "angle", found: 2.0 }));
+    let e = with(&|b| b[info + 84] = 2);
+    assert_eq!((e.place, e.problem), (Place::Info, Problem::Unknown { what: "direction", found: 2 }));
+    // An encoder starts at the picture, and its angles rise to below pi/2.
+    let e = with(&|b| b[info + 84] = 1);
+    assert!(e.place == Place::Step(0) && matches!(e.problem, Problem::BadNumber { what: "angle", .. }), "{e}");
+    let row = section(&original, kind::STEPS).len() / 2;
+    for second in [0.0f32, -1.0, 1.5708, f32::NAN] {
+        let e = with(&|b| {
+            b[info + 84] = 1;
+            b[steps..steps + 4].fill(0);
+            b[steps + row..steps + row + 4].copy_from_slice(&second.to_le_bytes());
+        });
+        assert!(e.place == Place::Step(1) && matches!(e.problem, Problem::BadNumber { what: "angle", .. }), "{e}");
+    }
     // The factor of the first operation at the first step, after the angle and the time row of 8.
     let e = with(&|b| b[steps + 16 + 32..steps + 16 + 36].fill(0));
     assert_eq!((e.place, e.problem), (Place::StepOp { step: 0, op: 0 }, Problem::BadNumber { what: "a", found: 0.0 }));

@@ -1,6 +1,7 @@
 //! Training small networks: they learn, distillation keeps what they learned, and the same seed gives the same bits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use fewstep::data::Dataset;
@@ -10,6 +11,7 @@ use fewstep::train::{
     Angles, Batches, Guidance, Halving, Jump, Live, Moments, Objective, Phase, RunDir, Schedule, Segments, Teacher,
     Weight,
 };
+use fewstep_core::Direction;
 use fewstep_tests::{Folder, normals, random_net, squares, tiny_arch, values};
 
 fn use_f32() {
@@ -103,7 +105,7 @@ fn teacher_guidance_and_halving_learn() {
     let (error, size) = held_out(&teacher, &data, &objective);
     assert!(error < 0.4 * size, "the moving average is off by {error} where v has {size}");
 
-    let objective = Guidance { teacher: teacher.clone(), power: 1.0 };
+    let objective = Guidance { teacher: Arc::new(teacher.clone()), power: 1.0 };
     let (before, size) = held_out(&guided_start(&teacher), &data, &objective);
     let settings = Settings { pictures: 9_600, lr: 3e-3, ema: 0.98, seed: 2 };
     let (guided, losses) = train("guided", &guided_start(&teacher), &data, &objective, settings);
@@ -130,7 +132,7 @@ fn teacher_guidance_and_halving_learn() {
     }
 
     let (steps, previous) = (2, &guided);
-    let objective = Halving { teacher: previous.clone(), steps };
+    let objective = Halving { teacher: previous.clone(), steps, direction: Direction::ToPicture };
     let (before, size) = held_out(previous, &data, &objective);
     let settings = Settings { pictures: 4_800, lr: 3e-3, ema: 0.0, seed: 3 };
     let (student, losses) = train("student", previous, &data, &objective, settings);
@@ -140,7 +142,7 @@ fn teacher_guidance_and_halving_learn() {
 
     // Moment matching: one step of an undistilled network draws means of pictures, a finished one draws pictures.
     let finish = Moments {
-        teacher: guided.clone(),
+        teacher: Arc::new(guided.clone()),
         start: guided.clone(),
         anchor: 0.0,
         segments: 1,
@@ -176,10 +178,11 @@ fn teacher_guidance_and_halving_learn() {
     // Multistep consistency: the student's two steps end where its teacher's sixteen do, and not where two of the
     // teacher's do.
     let objective = Segments {
-        teacher: guided.clone(),
+        teacher: Arc::new(guided.clone()),
         jump: Jump::Average,
         segments: 2,
         fine: 8,
+        direction: Direction::ToPicture,
         angles: Angles::All,
         weight: Weight::Sine,
         power: 1.0,
@@ -229,7 +232,7 @@ fn distillation_is_the_same_with_any_number_of_threads() {
     let data = squares();
     let teacher = random_net(&tiny_arch(), false, 3);
     let start = guided_start(&teacher);
-    let objective = Guidance { teacher, power: 1.0 };
+    let objective = Guidance { teacher: Arc::new(teacher), power: 1.0 };
     let run = |name: &str, threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let settings = Settings { pictures: 320, lr: 2e-3, ema: 0.0, seed: 4 };

@@ -56,27 +56,7 @@ pub fn draw_request(
         }
     };
     let arena_budget = arena.len() as u32;
-    let mut session = match Session::new(&model, arena) {
-        Ok(session) => session,
-        Err(error) => {
-            defmt::error!("arena: {}", error);
-            return Status::ArenaTooSmall;
-        }
-    };
     let info = model.info();
-    let found = fewstep_wire::Model {
-        height: info.height,
-        width: info.width,
-        channels: info.channels,
-        ops: model.op_count() as u16,
-        arena_bytes: info.arena_bytes,
-        arena_budget,
-        image_bytes: info.file_bytes,
-        macs_per_step: info.macs_per_step,
-        backend: session.backend().name(),
-    };
-    console::send(Kind::Model, &[&found.emit(), found.backend.as_bytes()]);
-
     let Some(picture) = picture.get_mut(..model.output_bytes()) else {
         defmt::error!("picture of {=usize} bytes", model.output_bytes());
         return Status::PictureTooLarge;
@@ -85,14 +65,49 @@ pub fn draw_request(
         defmt::error!("the request's picture is damaged");
         return Status::BadRequest;
     };
-    if let Err(error) = begin(&mut session, &request, task, attached) {
+    // The noise that an encoder finds lies at the arena's end, where no session goes.
+    let (arena, noise) = match task {
+        Task::Restyle { .. } => arena.split_at_mut(arena.len().saturating_sub(4 * model.output_bytes()) & !15),
+        _ => arena.split_at_mut(arena.len()),
+    };
+    let noise: &mut [f32] = bytemuck::try_cast_slice_mut(noise).unwrap_or_default();
+    let noise = noise.get_mut(..model.output_bytes()).unwrap_or_default();
+    let mut arena_bytes = info.arena_bytes;
+    if let Task::Restyle { class, w } = task {
+        let from = Request { class, w, steps: 0, ..request };
+        match encode(&from, info.file_bytes, arena, attached, noise) {
+            Ok(bytes) => arena_bytes = arena_bytes.max(bytes) + 4 * noise.len() as u32,
+            Err(status) => return status,
+        }
+    }
+    let mut session = match Session::new(&model, arena) {
+        Ok(session) => session,
+        Err(error) => {
+            defmt::error!("arena: {}", error);
+            return Status::ArenaTooSmall;
+        }
+    };
+    let found = fewstep_wire::Model {
+        height: info.height,
+        width: info.width,
+        channels: info.channels,
+        ops: model.op_count() as u16,
+        arena_bytes,
+        arena_budget,
+        image_bytes: info.file_bytes,
+        macs_per_step: info.macs_per_step,
+        backend: session.backend().name(),
+    };
+    console::send(Kind::Model, &[&found.emit(), found.backend.as_bytes()]);
+
+    if let Err(error) = begin(&mut session, &request, task, attached, noise) {
         defmt::error!("request: {}", error);
         return Status::RequestRefused;
     }
     // A picture that another one starts has its first steps behind it.
     let start = match task {
         Task::Edit { start_step } | Task::Inpaint { start_step, .. } => start_step,
-        Task::Sample | Task::Morph { .. } => 0,
+        Task::Sample | Task::Morph { .. } | Task::Restyle { .. } => 0,
     };
     let mut current = start;
     let mut all = 0;
@@ -127,8 +142,39 @@ pub fn draw_request(
     Status::Done
 }
 
-/// Starts the session on a task; `attached` is its picture, then its mask.
-fn begin<'a>(session: &mut Session<'a>, request: &Request, task: Task, attached: &'a [u8]) -> Result<(), RequestError> {
+/// The noise of `picture` by the encoder image that lies behind the student's `student_bytes`; returns the bytes of its
+/// arena.
+fn encode(
+    request: &Request,
+    student_bytes: u32,
+    arena: &mut [u8],
+    picture: &[u8],
+    noise: &mut [f32],
+) -> Result<u32, Status> {
+    let behind = flash::image().get((student_bytes as usize).next_multiple_of(16)..).unwrap_or_default();
+    let model = Model::parse(behind).map_err(|error| {
+        defmt::error!("encoder image: {}", error);
+        Status::BadImage
+    })?;
+    let mut session = Session::new(&model, arena).map_err(|error| {
+        defmt::error!("arena: {}", error);
+        Status::ArenaTooSmall
+    })?;
+    session.encode(request, picture, noise).map_err(|error| {
+        defmt::error!("request: {}", error);
+        Status::RequestRefused
+    })?;
+    Ok(model.info().arena_bytes)
+}
+
+/// Starts the session on a task; `attached` is its picture, then its mask; `noise` is what an encoder found.
+fn begin<'a>(
+    session: &mut Session<'a>,
+    request: &Request,
+    task: Task,
+    attached: &'a [u8],
+    noise: &[f32],
+) -> Result<(), RequestError> {
     match task {
         Task::Sample => session.begin(request),
         Task::Edit { start_step } => session.begin_from(request, attached, start_step),
@@ -137,5 +183,6 @@ fn begin<'a>(session: &mut Session<'a>, request: &Request, task: Task, attached:
             session.begin_inpaint(request, Inpaint { picture, mask, start_step, passes })
         }
         Task::Morph { seed, class, at } => session.begin_morph(request, &Morph { seed, class, at }),
+        Task::Restyle { .. } => session.begin_noise(request, noise),
     }
 }

@@ -32,21 +32,45 @@ impl Aligned {
     }
 }
 
-/// A student image.
-struct Student(Aligned);
+/// The noise of a picture, by an encoder here.
+fn encode(encoder: &[u8], request: &fewstep_core::Request, picture: &[u8]) -> Vec<f32> {
+    let model = Model::parse(encoder).unwrap();
+    let mut arena = Aligned::of(&vec![0; model.arena_bytes()]);
+    let mut noise = vec![0.0; model.output_bytes()];
+    let mut session = Session::with_backend(&model, arena.bytes(), Backend::scalar()).unwrap();
+    session.encode(request, picture, &mut noise).unwrap();
+    noise
+}
+
+/// A student image, and an encoder's that lies behind it.
+struct Student(Aligned, Option<Aligned>);
 
 impl Student {
     fn open(path: &Path) -> Self {
-        Self(Aligned::of(&std::fs::read(path).unwrap()))
+        Self(Aligned::of(&std::fs::read(path).unwrap()), None)
+    }
+
+    fn with(self, encoder: &Path) -> Self {
+        Self(self.0, Some(Aligned::of(&std::fs::read(encoder).unwrap())))
     }
 
     fn content(&mut self) -> &[u8] {
         self.0.bytes()
     }
 
+    /// What the image's place in flash holds: the student, and at the next multiple of 16 the encoder.
+    fn flash(&mut self) -> Vec<u8> {
+        let mut all = self.0.bytes().to_vec();
+        if let Some(encoder) = &mut self.1 {
+            all.resize(all.len().next_multiple_of(16), 0);
+            all.extend_from_slice(encoder.bytes());
+        }
+        all
+    }
+
     /// What the core draws here.
     fn draw(&mut self, request: &Request) -> Vec<u8> {
-        let model = Model::parse(self.content()).unwrap();
+        let model = Model::parse(self.0.bytes()).unwrap();
         let mut arena = Aligned::of(&vec![0; model.arena_bytes()]);
         let mut session = Session::with_backend(&model, arena.bytes(), Backend::scalar()).unwrap();
         let sampler = match request.sampler {
@@ -63,6 +87,11 @@ impl Student {
                 session.begin_inpaint(&host, Inpaint { picture, mask, start_step, passes })
             }
             Task::Morph { seed, class, at } => session.begin_morph(&host, &Morph { seed, class, at }),
+            Task::Restyle { class, w } => {
+                let encoder = self.1.as_mut().expect("an encoder behind the student").bytes();
+                let noise = encode(encoder, &fewstep_core::Request { class, w, ..host }, &request.attached);
+                session.begin_noise(&host, &noise)
+            }
         }
         .unwrap();
         while session.step() != fewstep_core::Progress::Done {}
@@ -74,7 +103,7 @@ impl Student {
     /// Draws there and here; sampling's outcome, to compare with, comes from `run` too.
     fn compare(&mut self, simulator: &Simulator, request: Request) -> Outcome {
         let expected = self.draw(&request);
-        let request = Request { image: Image::Bytes(self.content().to_vec()), ..request };
+        let request = Request { image: Image::Bytes(self.flash()), ..request };
         let outcome = simulator.run(&request, &mut quiet).unwrap_or_else(|error| panic!("{:?}: {error}", request.task));
         assert_eq!(outcome.picture, expected, "{:?}", request.task);
         assert!(outcome.stack_used <= STACK_BYTES && outcome.flash.firmware_bytes <= FIRMWARE_BYTES);
@@ -118,6 +147,50 @@ fn the_shipped_student_edits_inpaints_and_morphs_in_the_arena_of_sampling() {
         assert_eq!((edited.len(), inpainted.len()), (2, 4), "an edit from step 2 of 4 has two steps");
         assert!(inpainted[1].instructions > inpainted[0].instructions * 3 / 2, "two passes of the second step");
     }
+}
+
+/// Student and encoder one behind the other, on a part of 2 MB of flash (STM32H743): both sessions take the same arena,
+/// and the noise lies behind it.
+#[test]
+fn the_shipped_encoder_restyles_in_a_tenth_more_than_the_arena_of_sampling() {
+    let runner = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let assets = runner.join("../../assets");
+    let board = std::fs::read_to_string(runner.join("../boards/an500/board.toml")).unwrap();
+    let large = board.replace("size = 0x10_0000", "size = 0x20_0000");
+    assert_ne!(large, board);
+    let folder = std::env::temp_dir().join(format!("an500-2mb-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("board.toml");
+    std::fs::write(&file, large).unwrap();
+    let options = Options { count: false, ..Options::default() };
+    let Some(simulator) = simulator(file.to_str().unwrap(), &options) else { return };
+    let student = Student::open(&assets.join("fashion-mnist-student-4.fsw"));
+    let mut both = student.with(&assets.join("fashion-mnist-encoder-4.fsw"));
+    let sampled = both.compare(&simulator, request(7, Task::Sample, &[]));
+    let restyled = both.compare(&simulator, request(9, Task::Restyle { class: 7, w: 0.5 }, &sampled.picture));
+    assert_ne!(restyled.picture, sampled.picture);
+    let bar = f64::from(sampled.arena_bytes) * 1.1 + sampled.picture.len() as f64;
+    println!("arena {} bytes where sampling has {}", restyled.arena_bytes, sampled.arena_bytes);
+    assert!(restyled.arena_bytes > sampled.arena_bytes && f64::from(restyled.arena_bytes) <= bar);
+    assert_eq!(restyled.static_ram_bytes, sampled.static_ram_bytes);
+
+    // Without an encoder, and with a picture of another size.
+    let request = |image: Vec<u8>, attached: &[u8]| Request {
+        image: Image::Bytes(image),
+        ..request(9, Task::Restyle { class: 7, w: 0.5 }, attached)
+    };
+    for (request, expected, reason) in [
+        (request(both.content().to_vec(), &sampled.picture), Status::BadImage, "encoder image"),
+        (request(both.flash(), &sampled.picture[1..]), Status::RequestRefused, "PictureLength { found: 783"),
+    ] {
+        match simulator.run(&request, &mut quiet) {
+            Err(Error::Refused { status, detail }) => {
+                assert!(status == expected && detail.contains(reason), "{status:?}: {detail}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

@@ -45,6 +45,14 @@ pub enum Task {
         /// Share of the way.
         at: f32,
     },
+    /// The attached picture, of one class, drawn as the request's: the encoder image behind the student's finds its
+    /// noise.
+    Restyle {
+        /// Class that the picture has.
+        class: u16,
+        /// Guidance strength of encoding.
+        w: f32,
+    },
 }
 
 /// Bytes that lie in flash before the request: a picture, then a mask of a byte a pixel.
@@ -68,7 +76,7 @@ impl Attached {
 /// ```text
 ///  0  magic "FSRQ"   4  version u16   6  sampler u16   8  seed u64
 /// 16  class u16     18  steps u16    20  w f32        24  task u16   26  start step u16   28  passes u16
-/// 30  other class u16   32  other seed u64   40  share f32   44  attached bytes u32   48  CRC-32C of them
+/// 30  other class u16   32  other seed u64   40  share or other w f32   44  attached bytes u32   48  CRC-32C of them
 /// 52  zero, 8 bytes     60  CRC-32C of the first 60
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -124,6 +132,7 @@ impl Request {
             Task::Edit { start_step } => (1, start_step, 0, 0, 0, 0.0),
             Task::Inpaint { start_step, passes } => (2, start_step, passes, 0, 0, 0.0),
             Task::Morph { seed, class, at } => (3, 0, 0, class, seed, at),
+            Task::Restyle { class, w } => (4, 0, 0, class, 0, w),
         };
         for value in [task, start_step, passes, class] {
             writer.put(&value.to_le_bytes());
@@ -158,6 +167,7 @@ impl Request {
                 1 => Ok(Task::Edit { start_step }),
                 2 => Ok(Task::Inpaint { start_step, passes }),
                 3 => Ok(Task::Morph { class: other.0, seed: other.1, at: other.2 }),
+                4 => Ok(Task::Restyle { class: other.0, w: other.2 }),
                 unknown => Err(unknown),
             };
             let request = Self { seed, class, steps, w, sampler: Sampler::Deterministic, task: Task::Sample, attached };
@@ -221,9 +231,13 @@ mod tests {
 
     #[test]
     fn comes_back() {
-        for task in
-            [REQUEST.task, Task::Sample, Task::Edit { start_step: 3 }, Task::Inpaint { start_step: 1, passes: 5 }]
-        {
+        for task in [
+            REQUEST.task,
+            Task::Sample,
+            Task::Edit { start_step: 3 },
+            Task::Inpaint { start_step: 1, passes: 5 },
+            Task::Restyle { class: 6, w: 0.5 },
+        ] {
             let request = Request { task, ..REQUEST };
             assert_eq!(Request::parse(&request.emit()), Ok(request));
         }

@@ -23,6 +23,8 @@ pub enum Task<'p> {
     Inpaint(Inpaint<'p>),
     /// A picture between two.
     Morph(Morph),
+    /// A picture from this noise, in place of the seed's.
+    Noise(&'p [f32]),
 }
 
 /// A student image, checked once, with the kernels it uses.
@@ -70,11 +72,19 @@ impl<'a> Painter<'a> {
     /// # Errors
     /// The image has no such class, or was distilled for other strengths.
     pub fn check(&self, class: u16, w: f32) -> Result<()> {
+        self.check_flags(["--class", "--guidance"], class, w)
+    }
+
+    /// As [`Painter::check`], where the flags of class and guidance have these names.
+    ///
+    /// # Errors
+    /// As [`Painter::check`].
+    pub fn check_flags(&self, [of_class, of_w]: [&str; 2], class: u16, w: f32) -> Result<()> {
         let info = self.info();
-        ensure!(class < info.classes, "--class {class}: {} has classes 0 to {}", self.name, info.classes - 1);
+        ensure!(class < info.classes, "{of_class} {class}: {} has classes 0 to {}", self.name, info.classes - 1);
         ensure!(
             (info.w_min..=info.w_max).contains(&w),
-            "--guidance {w}: {} was distilled for {} to {}",
+            "{of_w} {w}: {} was distilled for {} to {}",
             self.name,
             info.w_min,
             info.w_max
@@ -104,6 +114,22 @@ impl<'a> Painter<'a> {
         Ok(drawn.collect::<Result<Vec<_>>>()?.concat())
     }
 
+    /// The noise of each picture by an encoder image, one after another in the result.
+    ///
+    /// # Errors
+    /// The image is no encoder, or a request or a picture does not fit it.
+    pub fn encode(&self, work: &[(Request, &[u8])]) -> Result<Vec<f32>> {
+        let encoded = work.par_iter().map(|(request, picture)| {
+            let mut arena = AlignedBytes::zeroed(self.model.arena_bytes());
+            let mut noise = vec![0.0; self.model.output_bytes()];
+            let mut session =
+                Session::with_backend(&self.model, &mut arena, self.backend).map_err(|e| anyhow!("{e}"))?;
+            session.encode(request, picture, &mut noise).map_err(|e| anyhow!("{}: {e}", self.name))?;
+            Ok(noise)
+        });
+        Ok(encoded.collect::<Result<Vec<_>>>()?.concat())
+    }
+
     fn draw_one(&self, request: &Request, task: Task<'_>) -> Result<Vec<u8>> {
         let mut arena = AlignedBytes::zeroed(self.model.arena_bytes());
         let mut picture = vec![0; self.model.output_bytes()];
@@ -113,6 +139,7 @@ impl<'a> Painter<'a> {
             Task::Edit { picture, start_step } => session.begin_from(request, picture, start_step),
             Task::Inpaint(inpaint) => session.begin_inpaint(request, inpaint),
             Task::Morph(morph) => session.begin_morph(request, &morph),
+            Task::Noise(noise) => session.begin_noise(request, noise),
         }
         .map_err(|e| anyhow!("{}: {e}", self.name))?;
         while session.step() != Progress::Done {}

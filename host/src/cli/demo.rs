@@ -4,7 +4,7 @@ use super::export::export;
 use super::simulate::draw_on_board;
 use crate::data::{self, Split};
 use crate::diffusion::Sampler;
-use crate::distill::{Plan, distill, halving_rounds};
+use crate::distill::{Plan, TeacherNetwork, distill, halving_rounds};
 use crate::files;
 use crate::nn::{Checkpoint, Engine, Kind, Precision};
 use crate::picture::Grid;
@@ -12,7 +12,7 @@ use crate::sampling::{Drawn, Job, Source, StudentImage};
 use crate::train::RunDir;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
-use fewstep_core::Request;
+use fewstep_core::{Direction, Request};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -111,6 +111,7 @@ fn distil_small(
     let budget = if engine.is_bf16() { 3 } else { 1 };
     let plan = Plan {
         arch,
+        direction: Direction::ToPicture,
         guided: None,
         start: None,
         guided_pictures: 12_800 * budget,
@@ -133,7 +134,7 @@ fn distil_small(
         data.len(),
         engine.name()
     );
-    let kept = distill(teacher, data, &Device::Cpu, &run, &plan)?;
+    let kept = distill(&TeacherNetwork::Own(Box::new(teacher.clone())), data, &Device::Cpu, &run, &plan)?;
     let student = Checkpoint::open(&kept[0], &Device::Cpu)?;
     if student.kind != Kind::Student(4) {
         bail!("{} is no 4-step student", kept[0].display());
@@ -168,7 +169,7 @@ fn compare(
         let one = draw(1.0, &classes[..1])?;
         let arena_bytes = match &source {
             Source::Image(image) => Some(image.model()?.info().arena_bytes),
-            Source::Checkpoint(_) => None,
+            Source::Checkpoint(_) | Source::Imported(_) => None,
         };
         let file_bytes = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
         rows.push(Row { name, evaluations: one.evaluations, seconds: one.seconds, file_bytes, arena_bytes });

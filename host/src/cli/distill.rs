@@ -3,13 +3,15 @@
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
 use crate::distill::{
-    Finish, Finishing, Int8, Method, Plan, SegmentOptions, Target, distill, halving_rounds, segment_rounds,
+    Finish, Finishing, Int8, Method, Plan, SegmentOptions, Target, TeacherNetwork, distill, halving_rounds,
+    segment_rounds,
 };
 use crate::files;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
 use crate::train::RunDir;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use candle_core::Device;
+use fewstep_core::Direction;
 use fewstep_core::format::crc::crc32c;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -24,6 +26,10 @@ pub struct Args {
     /// How students get fewer steps
     #[arg(long, value_enum, default_value = "pd")]
     method: Method,
+    /// Distil encoders, from pictures to their noise, in place of students: what restyle takes
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    encoder: bool,
     /// Students to keep: step counts; powers of two for pd
     #[arg(long, value_delimiter = ',', default_value = "8,4,2,1")]
     steps: Vec<usize>,
@@ -31,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     guided: Option<PathBuf>,
-    /// cd, mcd: a student of another run, from which the first one here starts
+    /// cd, mcd: a student of another run (or an encoder, with --encoder), from which the first one here starts
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
     start: Option<PathBuf>,
@@ -171,6 +177,10 @@ impl Args {
         ] {
             ensure!(!given || used, "{name} means nothing for this --method; leave one of them out");
         }
+        ensure!(
+            !self.encoder || self.method != Method::Cd && self.finish.is_none() && self.finishing.int8_images.is_none(),
+            "--encoder: encoders are not trained by --method cd, --finish or --int8-images; leave that out"
+        );
         self.finishing.settle(self.finish)?;
         if !pd {
             self.target.get_or_insert(Target::Guided);
@@ -273,7 +283,11 @@ impl Args {
             Ok(Some((found, format!("{crc:08x}"))))
         };
         let guided = open("--guided", &self.guided, |k| k == Kind::Guided, "a guided.safetensors that distill wrote")?;
-        let student = open("--start", &self.start, |k| matches!(k, Kind::Student(_)), "a student that distill wrote")?;
+        let starts: fn(Kind) -> bool = match self.encoder {
+            false => |kind| matches!(kind, Kind::Student(_)),
+            true => |kind| matches!(kind, Kind::Student(_) | Kind::Encoder(_)),
+        };
+        let student = open("--start", &self.start, starts, "a student that distill wrote")?;
         if let (Some((a, _)), Some((b, _))) = (&guided, &student) {
             ensure!(a.net.arch == b.net.arch, "--guided and --start have different shapes; give networks of one run");
         }
@@ -291,18 +305,16 @@ pub fn run(mut args: Args) -> Result<()> {
         device.is_cpu() || args.finishing.int8_images.is_none(),
         "--int8-images: integers are computed by the device's own kernels on the CPU; use --device cpu"
     );
-    let teacher = Checkpoint::open(&args.teacher, &device)?;
-    if teacher.kind != Kind::Teacher {
-        bail!("{} is a {}; --teacher takes what train-teacher wrote", args.teacher.display(), teacher.kind.describe());
-    }
-    let [guided, start] = args.open_networks(&device, &teacher.net.arch)?;
+    let teacher = TeacherNetwork::open(&args.teacher, &device)?;
+    let own = teacher.arch();
+    let [guided, start] = args.open_networks(&device, &own)?;
     let t = &args.training;
     let given = start.as_ref().or(guided.as_ref());
-    let base = given.map_or(&teacher.net.arch, |g| &g.net.arch);
+    let base = given.map_or(own, |g| g.net.arch.clone());
     let mut arch = base.clone();
     t.reshape(&mut arch)?;
     ensure!(
-        given.is_none() || arch == *base,
+        given.is_none() || arch == base,
         "--guided and --start have a shape of their own; leave --width, --blocks and --heads out"
     );
     // A student to start from that has these steps needs no round, when it is only to be finished or rounded.
@@ -314,6 +326,7 @@ pub fn run(mut args: Args) -> Result<()> {
     }
     let plan = Plan {
         arch,
+        direction: if args.encoder { Direction::ToNoise } else { Direction::ToPicture },
         guided: guided.map(|g| g.net),
         start: start.map(|s| s.net),
         guided_pictures: args.guided_images.unwrap_or_default(),
@@ -325,21 +338,7 @@ pub fn run(mut args: Args) -> Result<()> {
         batch: t.batch,
         seed: t.seed,
     };
-    let data = data::open(&t.data, Split::Train)?;
-    let (a, d) = (&teacher.net.arch, &data);
-    ensure!(
-        (a.height, a.width, a.channels, a.classes) == (d.height, d.width, d.channels, d.classes()),
-        "the teacher draws {}x{}x{} pictures of {} classes, {} holds {}x{}x{} of {}",
-        a.height,
-        a.width,
-        a.channels,
-        a.classes,
-        t.data.display(),
-        d.height,
-        d.width,
-        d.channels,
-        d.classes()
-    );
+    let data = teacher.fit(data::open(&t.data, Split::Train)?, &t.data)?;
     let run = RunDir::open(&t.out, &RunOptions::new(&args, &device, &data, Some(&args.teacher))?, t.resume)?;
     for student in distill(&teacher, &data, &device, &run, &plan)? {
         println!("{}", student.display());

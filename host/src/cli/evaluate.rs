@@ -186,6 +186,7 @@ fn arithmetic(model: &Model, precision: Precision) -> Result<&'static str> {
         Source::Image(_) => "int8, the core",
         Source::Checkpoint(c) if matches!(c.kind, Kind::Student(_)) => Engine::select(Precision::F32)?.name(),
         Source::Checkpoint(_) => Engine::select(precision)?.name(),
+        Source::Imported(_) => "f32",
     })
 }
 

@@ -1,18 +1,21 @@
 //! `fewstep export`: quantizes a student and writes its image, or writes its network as ONNX.
 
+use crate::apps::augment;
+use crate::data::{self, Dataset, Split, npz};
+use crate::diffusers;
 use crate::export::{ExportOptions, Exported, write_image};
 use crate::files::{self, AlignedBytes};
 use crate::nn::{Checkpoint, Engine, Precision};
 use crate::onnx::{self, Form, Network, OPSET};
 use crate::progress::Progress;
-use crate::quant::quantize;
+use crate::quant::{Calibration, quantize_from};
 use crate::sampling::Source;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use fewstep_core::Profile;
 use fewstep_core::format::Image;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Most steps that an image holds tables for.
 const MAX_STEPS: usize = fewstep_core::format::limits::MAX_STEPS as usize;
@@ -23,9 +26,15 @@ pub struct Args {
     /// Student checkpoint (.safetensors); with --onnx a student image (.fsw) too
     file: PathBuf,
     /// Denoising steps; those the student was distilled for
-    #[arg(long, required_unless_present = "onnx")]
+    #[arg(long, required_unless_present_any = ["onnx", "to"])]
     steps: Option<usize>,
-    /// File to write: a student image (.fsw), with --onnx a network (.onnx)
+    /// Write a teacher, a network of stage 1 or a student as a folder for another library
+    #[arg(long, value_name = "LIBRARY", conflicts_with_all = ["onnx", "steps", "data"])]
+    to: Option<Library>,
+    /// For an encoder: data set on whose pictures its int8 scales are calibrated
+    #[arg(long, value_name = "DIR", conflicts_with = "onnx")]
+    data: Option<PathBuf>,
+    /// File to write: a student image (.fsw), with --onnx a network (.onnx), with --to a new folder
     #[arg(long)]
     out: PathBuf,
     /// Write one evaluation of the student as ONNX, for other runtimes and hardware
@@ -40,6 +49,13 @@ pub struct Args {
     /// Report as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Libraries that networks are written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Library {
+    /// A pipeline of diffusers, with its code
+    Diffusers,
 }
 
 /// Orders of weights that are written.
@@ -62,12 +78,12 @@ impl Target {
 
 /// Quantizes and exports for every machine; prints the progress of calibration.
 pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
-    export_for(checkpoint, steps, Target::Canonical)
+    export_for(checkpoint, steps, Calibration::Noise, Target::Canonical)
 }
 
-fn export_for(checkpoint: &Checkpoint, steps: usize, target: Target) -> Result<Exported> {
+fn export_for(checkpoint: &Checkpoint, steps: usize, from: Calibration, target: Target) -> Result<Exported> {
     let mut progress: Option<Progress> = None;
-    let spec = quantize(checkpoint, steps, |done, total| {
+    let spec = quantize_from(checkpoint, steps, from, |done, total| {
         progress.get_or_insert_with(|| Progress::new("calibrate", total as u64, "evaluations")).set(done as u64, "");
     })?;
     drop(progress);
@@ -77,6 +93,9 @@ fn export_for(checkpoint: &Checkpoint, steps: usize, target: Target) -> Result<E
 pub fn run(args: Args) -> Result<()> {
     if let Some(steps) = args.steps {
         ensure!((1..=MAX_STEPS).contains(&steps), "--steps {steps}: an image holds 1 to {MAX_STEPS} steps");
+    }
+    if let Some(Library::Diffusers) = args.to {
+        return write_diffusers(&args);
     }
     files::check_output(&args.out)?;
     // Calibration in f32: the same image on every machine with the same f32 sums.
@@ -91,7 +110,10 @@ pub fn run(args: Args) -> Result<()> {
 
 fn write_student(args: &Args, steps: usize) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
-    let exported = export_for(&checkpoint, steps, args.profile).with_context(|| format!("{}", args.file.display()))?;
+    let data = args.data.as_ref().map(|folder| pictures(&checkpoint, folder)).transpose()?;
+    let from = data.as_ref().map_or(Calibration::Noise, Calibration::Pictures);
+    let exported =
+        export_for(&checkpoint, steps, from, args.profile).with_context(|| format!("{}", args.file.display()))?;
     files::write_atomic(&args.out, |w| Ok(w.write_all(&exported.bytes)?))?;
     let (bytes, arena) = (exported.bytes.len(), exported.plan.arena_bytes);
     if args.json {
@@ -106,6 +128,39 @@ fn write_student(args: &Args, steps: usize) -> Result<()> {
     Ok(())
 }
 
+fn write_diffusers(args: &Args) -> Result<()> {
+    augment::check_out(&args.out)?;
+    let place = || format!("{}", args.file.display());
+    ensure!(!npz::is_npz(&args.out), "--out {}: give a folder", args.out.display());
+    let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
+    diffusers::export(&checkpoint, &args.out).with_context(place)?;
+    if args.json {
+        println!("{}", json!({ "out": args.out, "kind": checkpoint.kind.describe() }));
+    } else {
+        println!("{}: a {} for diffusers", args.out.display(), checkpoint.kind.describe());
+    }
+    Ok(())
+}
+
+/// The training pictures of a data set that fits the network.
+fn pictures(checkpoint: &Checkpoint, folder: &Path) -> Result<Dataset> {
+    let (a, d) = (&checkpoint.net.arch, data::open(folder, Split::Train)?);
+    ensure!(
+        (a.height, a.width, a.channels) == (d.height, d.width, d.channels) && d.classes() <= a.classes,
+        "--data {}: holds {}x{}x{} pictures of {} classes, the network takes {}x{}x{} of {}",
+        folder.display(),
+        d.height,
+        d.width,
+        d.channels,
+        d.classes(),
+        a.height,
+        a.width,
+        a.channels,
+        a.classes
+    );
+    Ok(d)
+}
+
 /// The network of an image, or of a checkpoint: quantized first where that is asked for.
 fn network(args: &Args, form: Form) -> Result<Network> {
     let of_bytes =
@@ -118,6 +173,7 @@ fn network(args: &Args, form: Form) -> Result<Network> {
             }
             of_bytes(&AlignedBytes::from(image.bytes()))
         }
+        Source::Imported(_) => bail!("a teacher needs two evaluations a step for guidance; distil it first"),
         Source::Checkpoint(checkpoint) => {
             let net = Network::from_checkpoint(&checkpoint, args.steps)?;
             match form {

@@ -1,10 +1,12 @@
 //! `fewstep inspect`: what a student image or a checkpoint is.
 
+use crate::diffusers::Imported;
 use crate::files;
 use crate::nn::Checkpoint;
 use crate::picture::{plan_svg, stage_name};
 use crate::sampling::{Source, StudentImage};
 use anyhow::{Result, bail};
+use fewstep_core::Direction;
 use fewstep_core::format::Image;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ pub fn run(args: Args) -> Result<()> {
     let page = match &source {
         Source::Image(image) => describe_image(image)?,
         Source::Checkpoint(checkpoint) => describe_checkpoint(checkpoint, std::fs::metadata(&args.file)?.len()),
+        Source::Imported(teacher) => describe_imported(teacher, std::fs::metadata(&args.file)?.len()),
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&page)?);
@@ -57,7 +60,10 @@ fn describe_image(image: &StudentImage) -> Result<Value> {
     let provenance: serde_json::Map<String, Value> =
         model.provenance().map(|(k, v)| (k.to_string(), Value::from(v))).collect();
     Ok(json!({
-        "kind": "student image",
+        "kind": match info.direction {
+            Direction::ToPicture => "student image",
+            Direction::ToNoise => "encoder image",
+        },
         "format": format!("{}.{}", info.version.0, info.version.1),
         "shape": [info.height, info.width, info.channels],
         "classes": info.classes,
@@ -87,6 +93,21 @@ fn describe_checkpoint(c: &Checkpoint, file_bytes: u64) -> Value {
         "file_bytes": file_bytes,
         "architecture": arch,
         "provenance": c.provenance,
+    })
+}
+
+fn describe_imported(t: &Imported, file_bytes: u64) -> Value {
+    let (height, width, channels) = t.shape();
+    json!({
+        "kind": "imported teacher",
+        "shape": [height, width, channels],
+        "classes": t.classes(),
+        "class_names": t.class_names,
+        "parameters": t.net.params.count(),
+        "file_bytes": file_bytes,
+        "architecture": t.net.config,
+        "scheduler": t.scheduler,
+        "provenance": t.provenance,
     })
 }
 

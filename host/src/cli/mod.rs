@@ -13,10 +13,12 @@ mod evaluate;
 mod export;
 mod fit;
 mod flash;
+mod import;
 mod inpaint;
 mod inspect;
 mod morph;
 mod painting;
+mod restyle;
 mod sample;
 mod simulate;
 mod train_features;
@@ -38,11 +40,13 @@ enum Verb {
     Data(data::Args),
     TrainFeatures(train_features::Args),
     TrainTeacher(train_teacher::Args),
+    Import(import::Args),
     Distill(Box<distill::Args>),
     Export(export::Args),
     Sample(sample::Args),
     Edit(edit::Args),
     Inpaint(inpaint::Args),
+    Restyle(restyle::Args),
     Morph(morph::Args),
     Augment(augment::Args),
     Inspect(inspect::Args),
@@ -88,11 +92,13 @@ pub fn main() -> i32 {
         Verb::Data(a) => data::run(a),
         Verb::TrainFeatures(a) => train_features::run(a),
         Verb::TrainTeacher(a) => train_teacher::run(a),
+        Verb::Import(a) => import::run(a),
         Verb::Distill(a) => distill::run(*a),
         Verb::Export(a) => export::run(a),
         Verb::Sample(a) => sample::run(a),
         Verb::Edit(a) => edit::run(a),
         Verb::Inpaint(a) => inpaint::run(a),
+        Verb::Restyle(a) => restyle::run(a),
         Verb::Morph(a) => morph::run(a),
         Verb::Augment(a) => augment::run(a),
         Verb::Inspect(a) => inspect::run(a),

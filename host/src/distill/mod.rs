@@ -4,28 +4,36 @@
 //! student starts as its teacher and then is the teacher of the next.
 
 mod rounds;
+mod teacher;
 
 pub use rounds::{
     Finish, Finishing, Int8, Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine,
     halving_rounds, segment_rounds,
 };
 
+pub use teacher::TeacherNetwork;
+
 use crate::data::Dataset;
+use crate::diffusion::Denoise;
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
 use crate::quant::{Finetune, prepare};
 use crate::train::{Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
+use fewstep_core::Direction;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How to distil.
 pub struct Plan {
     /// Shape of the student.
     pub arch: Arch,
+    /// Towards noise the students are encoders.
+    pub direction: Direction,
     /// A network of stage 1 in place of training one.
     pub guided: Option<UNet>,
-    /// A student that the first round starts from, in place of stage 1's network.
+    /// A student or encoder that the first round starts from, in place of stage 1's network.
     pub start: Option<UNet>,
     /// Pictures for stage 1.
     pub guided_pictures: u64,
@@ -51,7 +59,7 @@ pub fn half_file(file: &Path) -> PathBuf {
 /// Distils `teacher` in a run folder, from where the folder stands; returns the checkpoints of the kept students,
 /// most steps first.
 pub fn distill(
-    teacher: &Checkpoint,
+    teacher: &TeacherNetwork,
     data: &Dataset,
     device: &Device,
     run: &RunDir,
@@ -73,7 +81,7 @@ pub fn distill(
         if !round.keep {
             continue;
         }
-        let mut name = format!("student-{}", round.steps);
+        let mut name = distiller.name(round.steps);
         let mut kept_net = net.clone();
         if let (Some(finish), Some(guided)) = (&plan.finish, &guided) {
             // The next round starts from the student as it was: it has learnt the ways, not only their ends.
@@ -119,16 +127,17 @@ struct Distiller<'a> {
     data: &'a Dataset,
     device: &'a Device,
     run: &'a RunDir,
-    teacher: &'a Checkpoint,
+    teacher: &'a TeacherNetwork,
 }
 
 impl Distiller<'_> {
     /// Stage 1.
     fn guided(&self) -> Result<UNet> {
         let net = UNet { arch: self.plan.arch.clone(), params: Params::frozen(self.start()?) };
-        let objective = Guidance { teacher: self.teacher.net.clone(), power: self.plan.power };
+        let objective = Guidance { teacher: self.teacher.denoiser(), power: self.plan.power };
         // A student of another shape has more to learn, at a higher rate.
-        let lr = if net.arch == self.teacher.net.arch { self.plan.lr } else { self.plan.lr * 3.0 };
+        let same = self.teacher.net().is_some_and(|teacher| teacher.arch == net.arch);
+        let lr = if same { self.plan.lr } else { self.plan.lr * 3.0 };
         self.phase(Stint {
             name: "guided",
             net,
@@ -142,12 +151,13 @@ impl Distiller<'_> {
         })
     }
 
-    /// The student's first parameters: the teacher's wherever the shapes agree, with zero weights for w.
+    /// The student's first parameters: the teacher's wherever the shapes agree, with zero weights for w; seeded ones
+    /// where the teacher has another architecture.
     fn start(&self) -> Result<Tensors> {
         let arch = self.plan.arch.clone();
         let fresh = UNet { params: Params::frozen(UNet::init(&arch, self.plan.seed, self.device)?), arch };
         let mut tensors = fresh.add_guidance_input()?;
-        let teacher = &self.teacher.net;
+        let Some(teacher) = self.teacher.net() else { return Ok(tensors) };
         for (name, t) in &mut tensors {
             if let Some(from) = teacher.params.tensors().get(name).filter(|from| from.dims() == t.dims()) {
                 *t = from.clone();
@@ -160,23 +170,40 @@ impl Distiller<'_> {
         Ok(tensors)
     }
 
+    /// What a network of these steps is.
+    fn kind(&self, steps: usize) -> Kind {
+        match self.plan.direction {
+            Direction::ToPicture => Kind::Student(steps),
+            Direction::ToNoise => Kind::Encoder(steps),
+        }
+    }
+
+    /// Its name: of its phase and of its files.
+    fn name(&self, steps: usize) -> String {
+        match self.plan.direction {
+            Direction::ToPicture => format!("student-{steps}"),
+            Direction::ToNoise => format!("encoder-{steps}"),
+        }
+    }
+
     /// One round of stage 2: from the last network `net` a student of fewer steps.
     fn round(&self, guided: Option<&UNet>, net: UNet, round: &Round) -> Result<UNet> {
         let steps = round.steps;
         let (objective, ema): (Box<dyn Objective>, f64) = match round.learn {
             // No moving average: the rate falls to 0 within the round (Salimans & Ho).
-            Learn::Halving => (Box::new(Halving { teacher: net.clone(), steps }), 0.0),
+            Learn::Halving => (Box::new(Halving { teacher: net.clone(), steps, direction: self.plan.direction }), 0.0),
             Learn::Segments(s) => {
-                let teacher = match s.target {
-                    None => &net,
-                    Some(Target::Guided) => guided.context("a network of stage 1")?,
-                    Some(Target::Teacher) => &self.teacher.net,
+                let teacher: Arc<dyn Denoise> = match s.target {
+                    None => Arc::new(net.clone()),
+                    Some(Target::Guided) => Arc::new(guided.context("a network of stage 1")?.clone()),
+                    Some(Target::Teacher) => self.teacher.denoiser(),
                 };
                 let objective = Segments {
-                    teacher: teacher.clone(),
+                    teacher,
                     jump: if s.average_jumps { Jump::Average } else { Jump::Student },
                     segments: steps,
                     fine: s.fine,
+                    direction: self.plan.direction,
                     angles: Angles::All,
                     weight: s.weight,
                     power: self.plan.power,
@@ -186,14 +213,14 @@ impl Distiller<'_> {
         };
         if matches!(round.learn, Learn::Segments(_)) && round.pictures == 0 {
             // The student that the run starts from is this one already.
-            self.save(&net, Kind::Student(steps), &format!("student-{steps}"), "as it was given")?;
+            self.save(&net, self.kind(steps), &self.name(steps), "as it was given")?;
             return Ok(net);
         }
         self.phase(Stint {
-            name: &format!("student-{steps}"),
+            name: &self.name(steps),
             net,
             auxiliary: None,
-            kind: Kind::Student(steps),
+            kind: self.kind(steps),
             objective: &*objective,
             pictures: round.pictures,
             lr: round.lr,
@@ -204,9 +231,12 @@ impl Distiller<'_> {
 
     /// The finishing stage of a student.
     fn finish(&self, guided: &UNet, student: &UNet, steps: usize, o: &Finish) -> Result<UNet> {
-        let teacher = if o.target == Target::Guided { guided } else { &self.teacher.net };
+        let teacher: Arc<dyn Denoise> = match o.target {
+            Target::Guided => Arc::new(guided.clone()),
+            Target::Teacher => self.teacher.denoiser(),
+        };
         let objective = Moments {
-            teacher: teacher.clone(),
+            teacher,
             start: student.clone(),
             anchor: o.anchor,
             segments: steps,
@@ -267,9 +297,9 @@ impl Distiller<'_> {
     }
 
     fn save(&self, net: &UNet, kind: Kind, name: &str, how: &str) -> Result<()> {
-        let mut provenance = self.teacher.provenance.clone();
+        let mut provenance = self.teacher.provenance().clone();
         provenance.insert("distilled".into(), format!("{name}, {how}"));
-        Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names.clone(), provenance }
+        Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names().to_vec(), provenance }
             .save(&self.run.path(&format!("{name}.safetensors")), DType::F32)
     }
 }

@@ -4,6 +4,7 @@
 use super::graph::{Graph, NodeKind};
 use super::spec::{Conv, Dense, Norm, Quant, StudentSpec};
 use crate::nn::{Arch, GUIDANCE_FEATURES, MAX_GUIDANCE};
+use fewstep_core::Direction;
 use fewstep_core::format::Element;
 use fewstep_core::sampler::noise::philox4x32;
 use std::collections::BTreeMap;
@@ -87,6 +88,7 @@ pub fn random_student(arch: &Arch, steps: usize, seed: u64) -> StudentSpec {
         .collect();
     StudentSpec {
         arch: arch.clone(),
+        direction: Direction::ToPicture,
         w_min: 0.0,
         w_max: MAX_GUIDANCE as f32,
         phi: (0..steps).map(|i| (std::f64::consts::FRAC_PI_2 * (1.0 - i as f64 / steps as f64)) as f32).collect(),

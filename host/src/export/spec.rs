@@ -3,6 +3,7 @@
 use super::graph::Graph;
 use crate::nn::{Arch, GUIDANCE_FEATURES};
 use anyhow::{Result, bail, ensure};
+use fewstep_core::Direction;
 use std::collections::BTreeMap;
 
 /// Scale and zero point of an activation: value = (q - zero_point) * scale.
@@ -48,10 +49,12 @@ pub struct Norm {
 #[derive(Clone, Debug)]
 pub struct StudentSpec {
     pub arch: Arch,
+    /// Which way its steps go.
+    pub direction: Direction,
     /// Range of guidance strengths that it was trained for.
     pub w_min: f32,
     pub w_max: f32,
-    /// [N]: angle at which each step starts, pi/2 first.
+    /// [N]: angle at which each step starts, pi/2 first; 0 first for an encoder.
     pub phi: Vec<f32>,
     /// [N][E]: `embed.time.weight . time_features(phi) + embed.time.bias`.
     pub time: Vec<Vec<f32>>,

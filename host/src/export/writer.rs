@@ -92,6 +92,7 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
         film: f as u16,
         profile: options.profile,
         normalisation: Normalisation::Symmetric,
+        direction: spec.direction,
         w_min: spec.w_min,
         w_max: spec.w_max,
         macs_per_step: graph.macs() + e * (GUIDANCE_FEATURES as u64 + e + f),

@@ -6,6 +6,7 @@ use super::unet::{Arch, UNet};
 use crate::files;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
+use fewstep_core::Direction;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,15 +26,26 @@ pub enum Kind {
     Guided,
     /// Distilled for this number of steps, w as an input.
     Student(usize),
+    /// As a student, from pictures to their noise.
+    Encoder(usize),
 }
 
 impl Kind {
+    /// The way of its steps.
+    pub fn direction(&self) -> Direction {
+        match self {
+            Kind::Encoder(_) => Direction::ToNoise,
+            _ => Direction::ToPicture,
+        }
+    }
+
     /// "teacher", "guided" or "4-step student".
     pub fn describe(&self) -> String {
         match self {
             Kind::Teacher => "teacher".into(),
             Kind::Guided => "guided (stage 1)".into(),
             Kind::Student(n) => format!("{n}-step student"),
+            Kind::Encoder(n) => format!("{n}-step encoder"),
         }
     }
 }
@@ -79,7 +91,13 @@ impl Checkpoint {
     /// Reads a checkpoint as f32 onto `device`.
     pub fn open(path: &Path, device: &Device) -> Result<Checkpoint> {
         let (tensors, header) = read_tensors(path, device)?;
-        let header: Header = serde_json::from_str(&header).with_context(|| {
+        let found: Value = serde_json::from_str(&header).unwrap_or_default();
+        ensure!(
+            found.get("unet").is_none(),
+            "{}: an imported teacher; it is sampled, evaluated and distilled, nothing else",
+            path.display()
+        );
+        let header: Header = serde_json::from_value(found).with_context(|| {
             format!("{}: the checkpoint's description is damaged; use a file that fewstep wrote", path.display())
         })?;
         header.arch.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;

@@ -1,7 +1,7 @@
 //! The student's network as the exporter of ONNX wants it: operations in order with their weights, from a student
 //! image or from a checkpoint.
 
-use crate::diffusion::angle;
+use crate::diffusion::angle_towards;
 use crate::export::{GROUP, Graph, Input, NodeKind, Quant};
 use crate::nn::{Checkpoint, Kind, MAX_GUIDANCE, Params};
 use crate::quant::time_row;
@@ -203,10 +203,10 @@ impl Network {
     pub fn from_checkpoint(checkpoint: &Checkpoint, steps: Option<usize>) -> Result<Network> {
         let steps = match (checkpoint.kind, steps) {
             (Kind::Teacher, _) => bail!("a teacher needs two evaluations a step for guidance; distil it first"),
-            (Kind::Student(n), Some(steps)) if n != steps => {
-                bail!("--steps {steps}: this student was distilled for {n} steps")
+            (Kind::Student(n) | Kind::Encoder(n), Some(steps)) if n != steps => {
+                bail!("--steps {steps}: this {} was distilled for {n} steps", checkpoint.kind.describe())
             }
-            (Kind::Student(n), _) => n,
+            (Kind::Student(n) | Kind::Encoder(n), _) => n,
             (Kind::Guided, Some(steps)) => steps,
             (Kind::Guided, None) => bail!("a {} goes in any number of steps: give --steps", checkpoint.kind.describe()),
         };
@@ -242,7 +242,7 @@ impl Network {
             let (height, width, channels) = (node.height, node.width, node.channels);
             ops.push(Op { name, input, layer, height, width, channels, element: Element::F32, quant: Vec::new() });
         }
-        let phi: Vec<f32> = (0..steps).map(|i| angle(i, steps) as f32).collect();
+        let phi: Vec<f32> = (0..steps).map(|i| angle_towards(checkpoint.kind.direction(), i, steps) as f32).collect();
         let mut class = p("embed.class")?;
         class.truncate(arch.classes * arch.embed); // the null class is the teacher's alone
         let mut provenance = vec![

@@ -2,6 +2,7 @@
 //! were rounded. What it learns is to land, from its own states, where the float student lands from the same noise.
 
 use super::learned::{learned, names, store};
+use super::observe::Calibration;
 use super::simulator::{Activation, Simulator};
 use super::straight_through::{rounded, stand_for};
 use super::student::{balance_attention, calibrate, describe};
@@ -10,6 +11,7 @@ use crate::nn::{MAX_GUIDANCE, Params, Query, UNet};
 use crate::train::{Batch, Live, Objective, Targets, landing_v};
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
+use fewstep_core::Direction;
 use std::f64::consts::FRAC_PI_2;
 use std::sync::{Arc, RwLock};
 
@@ -17,7 +19,7 @@ use std::sync::{Arc, RwLock};
 pub fn prepare(student: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -> Result<UNet> {
     ensure!(learned(student, steps)?.is_none(), "this student was fine-tuned for int8 already");
     let net = balance_attention(student)?;
-    let activations = calibrate(&net, steps, progress)?;
+    let activations = calibrate(&net, steps, Calibration::Noise, progress)?;
     let mut tensors = net.params.tensors().clone();
     store(&activations, &mut tensors)?;
     Ok(UNet { arch: net.arch, params: Params::frozen(tensors) })
@@ -115,7 +117,7 @@ impl Objective for Finetune {
     /// Rounds the network as it stands.
     fn begin(&self, live: &Live) -> Result<()> {
         let activations = learned(&live.student, self.steps)?.context("a network from `prepare`")?;
-        let simulator = Simulator::new(describe(&live.student, activations)?)?;
+        let simulator = Simulator::new(describe(&live.student, Direction::ToPicture, activations)?)?;
         *self.simulator.write().map_err(|_| anyhow::anyhow!("another thread failed"))? = Some(Arc::new(simulator));
         Ok(())
     }

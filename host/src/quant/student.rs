@@ -1,13 +1,14 @@
 //! From a float student to the numbers of its image.
 
 use super::learned::learned;
-use super::observe::observe;
+use super::observe::{Calibration, observe};
 use super::range::quantize_row;
-use crate::diffusion::angle;
+use crate::diffusion::angle_towards;
 use crate::export::{Conv, Dense, Graph, Node, NodeKind, Norm, Quant, StudentSpec};
 use crate::nn::{Checkpoint, Kind, MAX_GUIDANCE, Params, UNet, time_features};
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
+use fewstep_core::Direction;
 use fewstep_core::format::Element;
 use std::collections::BTreeMap;
 
@@ -17,25 +18,44 @@ pub const WEIGHT_LIMIT: i8 = 127;
 /// Noise of the calibration trajectories; samples use other seeds.
 const CALIBRATION_SEED: u64 = 0xCA11_B8A7_E000_0000;
 
-/// Quantizes a student for `steps` steps; `progress` hears of calibration (done, total).
+/// Quantizes a student for `steps` steps, calibrated from noise; `progress` hears of calibration (done, total).
 ///
 /// # Errors
-/// When the checkpoint takes no w, or is a student of another step count.
+/// When the checkpoint takes no w, is a student of another step count, or an encoder.
 pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usize, usize)) -> Result<StudentSpec> {
-    match checkpoint.kind {
-        Kind::Teacher => bail!("a teacher needs two evaluations a step for guidance; distil it first"),
-        Kind::Student(n) if n != steps => bail!("--steps {steps}: this student was distilled for {n} steps"),
+    quantize_from(checkpoint, steps, Calibration::Noise, progress)
+}
+
+/// As [`quantize`], calibrated from noise or, for an encoder, from pictures.
+///
+/// # Errors
+/// As [`quantize`]; when an encoder is calibrated from noise, or a student from pictures.
+pub fn quantize_from(
+    checkpoint: &Checkpoint,
+    steps: usize,
+    from: Calibration,
+    progress: impl FnMut(usize, usize),
+) -> Result<StudentSpec> {
+    match (checkpoint.kind, from) {
+        (Kind::Teacher, _) => bail!("a teacher needs two evaluations a step for guidance; distil it first"),
+        (Kind::Student(n) | Kind::Encoder(n), _) if n != steps => {
+            bail!("--steps {steps}: this {} was distilled for {n} steps", checkpoint.kind.describe())
+        }
+        (Kind::Encoder(_), Calibration::Noise) => bail!("an encoder is calibrated on pictures: give --data"),
+        (Kind::Student(_) | Kind::Guided, Calibration::Pictures(_)) => {
+            bail!("a student is calibrated on its own noise; leave --data out")
+        }
         _ => {}
     }
     let (net, activations) = match learned(&checkpoint.net, steps)? {
         Some(activations) => (checkpoint.net.clone(), activations),
         None => {
             let net = balance_attention(&checkpoint.net)?;
-            let activations = calibrate(&net, steps, progress)?;
+            let activations = calibrate(&net, steps, from, progress)?;
             (net, activations)
         }
     };
-    let mut spec = describe(&net, activations)?;
+    let mut spec = describe(&net, from.direction(), activations)?;
     spec.provenance = provenance(checkpoint, steps);
     Ok(spec)
 }
@@ -44,9 +64,14 @@ pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usiz
 pub type Activations = Vec<BTreeMap<String, Quant>>;
 
 /// Scales from the student's own trajectories.
-pub fn calibrate(net: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -> Result<Activations> {
+pub fn calibrate(
+    net: &UNet,
+    steps: usize,
+    from: Calibration,
+    progress: impl FnMut(usize, usize),
+) -> Result<Activations> {
     let graph = Graph::new(&net.arch);
-    let seen = observe(net, steps, CALIBRATION_SEED, progress)?;
+    let seen = observe(net, steps, from, CALIBRATION_SEED, progress)?;
     let table = |seen: &BTreeMap<String, super::Seen>| {
         let calibrated = graph.nodes.iter().filter(|n| n.is_calibrated());
         calibrated.map(|node| Ok((node.name.clone(), range(node, seen.get(&node.name))?))).collect()
@@ -55,7 +80,7 @@ pub fn calibrate(net: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -
 }
 
 /// The student's numbers with these scales of its activations; weights are rounded here.
-pub fn describe(net: &UNet, activations: Activations) -> Result<StudentSpec> {
+pub fn describe(net: &UNet, direction: Direction, activations: Activations) -> Result<StudentSpec> {
     let (arch, steps) = (&net.arch, activations.len());
     let graph = Graph::new(arch);
     let p = |name: &str| values(&net.params, name);
@@ -80,10 +105,11 @@ pub fn describe(net: &UNet, activations: Activations) -> Result<StudentSpec> {
         let (weights, scale) = rows(&p(&format!("embed.{name}.weight"))?, out);
         Ok(Dense { weights, scale, bias: p(&format!("embed.{name}.bias"))? })
     };
-    let phi: Vec<f32> = (0..steps).map(|i| angle(i, steps) as f32).collect();
+    let phi: Vec<f32> = (0..steps).map(|i| angle_towards(direction, i, steps) as f32).collect();
     let mut class = p("embed.class")?;
     class.truncate(arch.classes * arch.embed); // the null class is the teacher's alone
     Ok(StudentSpec {
+        direction,
         w_min: 0.0,
         w_max: MAX_GUIDANCE as f32,
         time: phi.iter().map(|phi| time_row(net, *phi)).collect::<Result<_>>()?,

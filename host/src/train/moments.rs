@@ -10,11 +10,12 @@
 use super::batch::Batch;
 use super::live::{Live, Turn};
 use super::objective::{Objective, Targets, noised, strengths};
-use crate::diffusion::{guided_v, mix, rotate};
+use crate::diffusion::{Denoise, guided_v, mix, rotate};
 use crate::nn::UNet;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use std::f64::consts::FRAC_PI_2;
+use std::sync::Arc;
 
 /// Least share of a segment that a landing is noised by: with none there is nothing to expect.
 const LEAST_NOISE: f64 = 0.05;
@@ -49,7 +50,7 @@ impl Renoise {
 /// gradient.
 pub struct Moments {
     /// T_w: takes w as an input, or is a teacher that is evaluated with and without the class.
-    pub teacher: UNet,
+    pub teacher: Arc<dyn Denoise>,
     /// S_0: the student as it was; it holds on to the pictures that belong to a noise.
     pub start: UNet,
     /// How strongly.
@@ -74,7 +75,7 @@ impl Objective for Moments {
         let segments: Vec<f64> = batch.t.iter().map(|t| n - 1.0 - (f64::from(*t) * n).floor().min(n - 1.0)).collect();
         let phi: Vec<f32> = segments.iter().map(|s| (FRAC_PI_2 - s * d) as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
-        let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+        let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
 
         let said = ask(&live.student, &z, &phi)?;
         let landed = rotate(&z, &said, &vec![d as f32; phi.len()])?;
@@ -91,7 +92,7 @@ impl Objective for Moments {
         let phi_s: Vec<f32> = angles.iter().map(|a| a.0 as f32).collect();
         let eps = batch.fresh_noise()?;
         let z_s = mix(&list(&|r| r.keep), &landed, &list(&|r| r.noise), &eps)?;
-        let expected = ask(&self.teacher, &z_s, &phi_s)?;
+        let expected = ask(&*self.teacher, &z_s, &phi_s)?;
         let (class, w_in) = (batch.class.clone(), Some(w.clone()));
         match live.turn {
             Turn::Auxiliary => {

@@ -2,11 +2,13 @@
 
 use super::batch::Batch;
 use super::live::{Live, Turn};
-use crate::diffusion::{guided_v, mix, rotate};
+use crate::diffusion::{Denoise, guided_v, mix, rotate};
 use crate::nn::{MAX_GUIDANCE, Query, UNet};
 use anyhow::Result;
 use candle_core::Tensor;
+use fewstep_core::Direction;
 use std::f64::consts::FRAC_PI_2;
+use std::sync::Arc;
 
 /// Inputs of a network and the v that it should give.
 pub struct Targets {
@@ -85,7 +87,7 @@ impl Objective for Teacher {
 
 /// Stage 1 of Meng et al.: one network with w as an input learns (1 + w) T(z, c) - w T(z, null).
 pub struct Guidance {
-    pub teacher: UNet,
+    pub teacher: Arc<dyn Denoise>,
     /// Of the strengths' distribution: w = 4 u^power.
     pub power: f64,
 }
@@ -94,7 +96,7 @@ impl Objective for Guidance {
     fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
-        let v = guided_v(&self.teacher, &z, &phi, &batch.class, &w)?;
+        let v = guided_v(&*self.teacher, &z, &phi, &batch.class, &w)?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }
@@ -105,28 +107,39 @@ pub struct Halving {
     pub teacher: UNet,
     /// Steps of the student.
     pub steps: usize,
+    pub direction: Direction,
 }
 
 impl Objective for Halving {
     fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let n = self.steps as f32;
-        // t is spread evenly over [0, 1): so are i = 1..=steps, however few they are.
-        let phi: Vec<f32> = batch.t.iter().map(|t| ((t * n).floor() + 1.0).min(n) / n * FRAC_PI_2 as f32).collect();
+        // t is spread evenly over [0, 1): so are the steps, however few they are.
+        let starts = |t: &f32| {
+            let left = ((t * n).floor() + 1.0).min(n);
+            let step = if self.direction == Direction::ToNoise { n - left } else { left };
+            step / n * FRAC_PI_2 as f32
+        };
+        let phi: Vec<f32> = batch.t.iter().map(starts).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, 1.0));
-        let v = halving_target(self.steps, &z, &phi, |z, phi| guided_v(&self.teacher, z, phi, &batch.class, &w))?;
+        let teacher = |z: &Tensor, phi: &[f32]| guided_v(&self.teacher, z, phi, &batch.class, &w);
+        let v = halving_target(self.direction, self.steps, &z, &phi, teacher)?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }
 
 /// The v whose one rotation by d = pi/(2 steps) lands where two rotations by h = d/2 along `teacher` do:
-/// v~ = (v1 + v2/cos(h) - tan(h) z) / 2, z at the angles `phi`.
+/// v~ = (v1 + v2/cos(h) - tan(h) z) / 2, z at the angles `phi`. Towards noise d and h are negative.
 pub fn halving_target(
+    direction: Direction,
     steps: usize,
     z: &Tensor,
     phi: &[f32],
     teacher: impl Fn(&Tensor, &[f32]) -> candle_core::Result<Tensor>,
 ) -> candle_core::Result<Tensor> {
-    let h = FRAC_PI_2 / steps as f64 / 2.0;
+    let h = match direction {
+        Direction::ToPicture => FRAC_PI_2 / steps as f64 / 2.0,
+        Direction::ToNoise => -FRAC_PI_2 / steps as f64 / 2.0,
+    };
     let v1 = teacher(z, phi)?;
     let middle = rotate(z, &v1, &vec![h as f32; phi.len()])?;
     let after: Vec<f32> = phi.iter().map(|p| p - h as f32).collect();

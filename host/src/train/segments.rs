@@ -5,11 +5,13 @@
 use super::batch::Batch;
 use super::live::Live;
 use super::objective::{Objective, Targets, noised, strengths};
-use crate::diffusion::{guided_v, mix, rotate};
+use crate::diffusion::{Denoise, angle_towards, guided_v, mix, rotate};
 use crate::nn::UNet;
 use anyhow::Result;
 use candle_core::Tensor;
+use fewstep_core::Direction;
 use std::f64::consts::FRAC_PI_2;
+use std::sync::Arc;
 
 /// Which network jumps from r to the segment's end. Never is there a gradient through it.
 #[derive(Clone)]
@@ -48,40 +50,48 @@ pub enum Weight {
 /// v~ = (cos(phi_t - phi_s) z_t - z^_s) / sin(phi_t - phi_s);  loss = weight * |S(z_t, t) - v~|^2
 /// ```
 ///
-/// The quarter turn is cut into `segments` of `fine` teacher steps each.
+/// The quarter turn is cut into `segments` of `fine` teacher steps each. An encoder's way is the same backwards, all
+/// rotations by negative angles.
 pub struct Segments {
     /// T: takes w as an input, or is a teacher that is evaluated with and without the class.
-    pub teacher: UNet,
+    pub teacher: Arc<dyn Denoise>,
     pub jump: Jump,
     /// Steps of the student.
     pub segments: usize,
     /// Teacher steps in a segment.
     pub fine: usize,
+    pub direction: Direction,
     pub angles: Angles,
     pub weight: Weight,
     /// w = 4 u^power, u ~ U[0, 1]: 1 draws all strengths alike, 2 more of the low ones.
     pub power: f64,
 }
 
-/// The angles of teacher steps, numbered from noise: place 0 is pi/2.
+/// The angles of teacher steps, numbered on the way: place 0 is pi/2, or 0 towards noise.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
     pub segments: usize,
     /// Places in a segment.
     pub fine: usize,
+    pub direction: Direction,
 }
 
 impl Grid {
+    /// The rotation of a teacher step, negative towards noise.
     fn step(&self) -> f64 {
-        FRAC_PI_2 / (self.segments * self.fine) as f64
+        let size = FRAC_PI_2 / (self.segments * self.fine) as f64;
+        match self.direction {
+            Direction::ToPicture => size,
+            Direction::ToNoise => -size,
+        }
     }
 
     /// The angle of a place.
     pub fn angle(&self, place: usize) -> f64 {
-        FRAC_PI_2 - place as f64 * self.step()
+        angle_towards(self.direction, 0, 1) - place as f64 * self.step()
     }
 
-    /// From a place to its segment's end.
+    /// Rotation from a place to its segment's end.
     pub fn to_end(&self, place: usize) -> f64 {
         (self.fine - place % self.fine) as f64 * self.step()
     }
@@ -122,7 +132,7 @@ impl Segments {
 
 impl Objective for Segments {
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets> {
-        let grid = Grid { segments: self.segments, fine: self.fine };
+        let grid = Grid { segments: self.segments, fine: self.fine, direction: self.direction };
         let places = self.places(&batch.t);
         let phi: Vec<f32> = places.iter().map(|p| grid.angle(*p) as f32).collect();
         let z = noised(batch, &phi)?;
@@ -132,11 +142,11 @@ impl Objective for Segments {
             Jump::Average => &live.average,
             Jump::Student => &live.student,
         };
-        let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
-        let v = grid.target(&places, &z, |z, phi| ask(&self.teacher, z, phi), |z, phi| ask(jump, z, phi))?;
+        let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+        let v = grid.target(&places, &z, |z, phi| ask(&*self.teacher, z, phi), |z, phi| ask(jump, z, phi))?;
         let weight = match self.weight {
             Weight::Even => None,
-            Weight::Sine => Some(places.iter().map(|p| grid.to_end(*p).sin() as f32).collect()),
+            Weight::Sine => Some(places.iter().map(|p| grid.to_end(*p).sin().abs() as f32).collect()),
         };
         Ok(Targets { z, phi, class: batch.class.clone(), w: Some(w), v, weight })
     }
