@@ -25,7 +25,8 @@ fn parameter(name: &str, t: &Tensor) -> Result<(String, Tensor)> {
         Some(("embed", "class" | "guidance")) => format!("{name}.weight"),
         _ => name.to_string(),
     };
-    Ok((name, t))
+    // "embed" is an entry of the configuration, which diffusers makes an attribute of the model.
+    Ok((name.strip_prefix("embed.").map_or(name.clone(), |part| format!("embedding.{part}")), t))
 }
 
 /// Fills the new folder `folder` with a teacher, a network of stage 1, or a student.

@@ -103,7 +103,7 @@ class FewstepUNet(ModelMixin, ConfigMixin):
             widths[level] * (middle if level == lowest else encoder[level] + decoder[level])
             for level in range(lowest + 1)
         )
-        self.embed = nn.ModuleDict(
+        self.embedding = nn.ModuleDict(
             {
                 "time": nn.Linear(TIME_FEATURES, embed),
                 "class": nn.Embedding(classes + 1, embed),
@@ -112,17 +112,17 @@ class FewstepUNet(ModelMixin, ConfigMixin):
             }
         )
         if guided:
-            self.embed["guidance"] = nn.Linear(GUIDANCE_FEATURES, embed, bias=False)
+            self.embedding["guidance"] = nn.Linear(GUIDANCE_FEATURES, embed, bias=False)
 
     def forward(self, sample, phi, class_labels, w=None):
         """v [B, C, H, W] of pictures [B, C, H, W] at angles phi [B]; the class after the last stands for none. w [B] for
         networks that take it."""
         c = self.config
-        e = self.embed["time"](features(phi, TIME_FEATURES, 1.0).to(self.dtype)) + self.embed["class"](class_labels)
+        e = self.embedding["time"](features(phi, TIME_FEATURES, 1.0).to(self.dtype)) + self.embedding["class"](class_labels)
         if c.guided:
             unit = math.pi / 2 / MAX_GUIDANCE
-            e = e + self.embed["guidance"](features(w, GUIDANCE_FEATURES, unit).to(self.dtype))
-        film = self.embed["film"](F.silu(self.embed["hidden"](F.silu(e))))
+            e = e + self.embedding["guidance"](features(w, GUIDANCE_FEATURES, unit).to(self.dtype))
+        film = self.embedding["film"](F.silu(self.embedding["hidden"](F.silu(e))))
 
         at = 0
 
