@@ -26,6 +26,13 @@ done
 [ -f assets/fashion-mnist-features.safetensors ] ||
   "$fewstep" train-features --data "$data" --out assets/fashion-mnist-features.safetensors --images 600000 --seed 1 \
     --precision f32
+# The encoder starts from the student by mcd, whose steps are its own backwards.
+"$fewstep" distill --encoder --teacher assets/fashion-mnist-teacher.safetensors \
+  --start assets/fashion-mnist-student-4-mcd.safetensors --data "$data" --out "$runs/encoder" --resume \
+  --method mcd --steps 4 --target teacher --guidance-power 2 --images 12800 --seed 1 --precision f32
+"$fewstep" export "$runs/encoder/encoder-4.safetensors" --steps 4 --data "$data" --out assets/fashion-mnist-encoder-4.fsw
+mkdir -p assets/runs/encoder
+cp "$runs/encoder/options.json" "$runs/encoder/stats.jsonl" assets/runs/encoder/
 "$fewstep" compare assets/fashion-mnist-student-4.fsw assets/fashion-mnist-student-4.safetensors
 # 11.5 million evaluations of the teacher: hours on a CPU. Killed, it goes on too.
 "$fewstep" evaluate assets/fashion-mnist-student-{4,2,1}.fsw assets/fashion-mnist-student-4.safetensors \

@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fewstep::apps::{Painter, Task};
+use candle_core::{DType, Device};
+use fewstep::apps::{Painter, Task, augment};
 use fewstep::data::{self, Split};
-use fewstep::diffusion::{angle_towards, depth_to_space, space_to_depth, to_signed};
+use fewstep::diffusion::{angle_towards, depth_to_space, from_batch, space_to_depth, to_batch, to_signed, walk};
 use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
-use fewstep::nn::Arch;
+use fewstep::nn::{Arch, Checkpoint, Kind};
 use fewstep::picture::write_png;
 use fewstep::quant::Simulator;
 use fewstep::sampling::StudentImage;
@@ -19,7 +20,7 @@ use fewstep_core::sampler::schedule;
 use fewstep_core::{
     Backend, Direction, Inpaint, MAX_PASSES, Model, Morph, Progress, Request, RequestError, Sampler, Session, Stage,
 };
-use fewstep_tests::{Folder, fewstep, refusal, report, tiny_arch};
+use fewstep_tests::{Folder, fewstep, random_net, refusal, report, squares, tiny_arch};
 use serde_json::Value;
 
 #[path = "../../core/examples/training_pictures.rs"]
@@ -705,4 +706,73 @@ fn completions_and_man_pages_know_every_verb_and_its_flags() {
     }
     let page = fs::read_to_string(files.path("man/fewstep-inpaint.1")).unwrap();
     assert!(page.contains(".TH") && page.contains("mask") && page.contains("passes"), "{page}");
+}
+
+/// The whole way of an encoder by the command line: distilled, calibrated on pictures, exported, used.
+#[test]
+fn an_encoder_is_distilled_exported_and_restyles() {
+    let place = Folder::new("applications-encoder");
+    let at = |name: &str| place.join(name).display().to_string();
+    let save = |name: &str, kind: Kind, guided: bool| {
+        let net = random_net(&tiny_arch(), guided, 5);
+        let class_names = vec!["one".to_string(), "two".into()];
+        let checkpoint = Checkpoint { kind, net, class_names, provenance: Default::default() };
+        checkpoint.save(&place.join(name), DType::F32).unwrap();
+    };
+    save("teacher.safetensors", Kind::Teacher, false);
+    save("student.safetensors", Kind::Student(2), true);
+    augment::write(&place.join("data.npz"), augment::Form::Npz, &squares()).unwrap();
+    let distil = |out: &str, more: &str| {
+        let line = format!(
+            "distill --encoder --teacher {} --data {} --out {} --images 32 --batch 16 --precision f32 {more}",
+            at("teacher.safetensors"),
+            at("data.npz"),
+            at(out)
+        );
+        let output = fewstep(line.split_whitespace());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let start = format!("--start {} --target teacher --segment-steps 2", at("student.safetensors"));
+    for (out, more) in [
+        ("mcd", format!("--method mcd --steps 2 {start}")),
+        ("pd", "--steps 2 --first 4 --guided-images 32".to_string()),
+    ] {
+        let (code, log) = distil(out, &more);
+        assert_eq!(code, Some(0), "{log}");
+        let found = Checkpoint::open(&place.join(&format!("{out}/encoder-2.safetensors")), &Device::Cpu).unwrap();
+        assert_eq!(found.kind, Kind::Encoder(2));
+    }
+    for more in [format!("--method cd --steps 1 {start}"), "--finish mm".into(), "--steps 2 --int8-images 10".into()] {
+        let (code, log) = distil("refused", &more);
+        assert!(code == Some(2) && log.contains("--encoder"), "{more}: {log}");
+    }
+    let file = at("mcd/encoder-2.safetensors");
+    assert!(refusal(["export", &file, "--steps", "2", "--out", &at("e.fsw")]).contains("give --data"));
+    assert!(refusal(["export", &file, "--steps", "4", "--out", &at("e.fsw")]).contains("2-step encoder"));
+    assert!(refusal(["export", &file, "--to", "diffusers", "--out", &at("folder")]).contains("does not draw"));
+    assert!(refusal(["sample", &file, "--out", &at("p.png")]).contains("restyle"));
+    let student = at("student.safetensors");
+    let data = at("data.npz");
+    let line = refusal(["export", &student, "--steps", "2", "--data", &data, "--out", &at("e.fsw")]);
+    assert!(line.contains("leave --data out"), "{line}");
+    report(["export", &file, "--steps", "2", "--data", &data, "--out", &at("e.fsw"), "--json"]);
+    report(["export", &student, "--steps", "2", "--out", &at("s.fsw"), "--json"]);
+    assert_eq!(report(["inspect", &at("e.fsw"), "--json"])["kind"], "encoder image");
+    let picture = squares().picture(3).to_vec();
+    write_png(&place.join("in.png"), &picture, 8, 8, 1).unwrap();
+    let line = ["restyle", &at("s.fsw"), &at("e.fsw"), &at("in.png"), "--from", "0", "--class", "1", "--json"];
+    assert_eq!(report(line)["evaluations"], 4);
+
+    // The image's noise is the float encoder's, up to rounding.
+    let found = Checkpoint::open(Path::new(&file), &Device::Cpu).unwrap();
+    let image = StudentImage::open(&place.join("e.fsw")).unwrap();
+    let request = Request { class: 1, w: 0.0, ..Request::default() };
+    let noise = Painter::new(&image, "auto").unwrap().encode(&[(request, &picture)]).unwrap();
+    let values: Vec<f32> = picture.iter().map(|byte| to_signed(*byte)).collect();
+    let z = to_batch(&tiny_arch(), &values, &Device::Cpu).unwrap();
+    let z = walk(&found.net, Direction::ToNoise, 2, z, &[1], 0.0).unwrap();
+    let float = from_batch(&tiny_arch(), &z).unwrap();
+    let error = noise.iter().zip(&float).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    let size = float.iter().map(|v| v * v).sum::<f32>();
+    assert!(error < 0.01 * size, "{error} of {size}");
 }

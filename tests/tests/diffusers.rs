@@ -203,14 +203,14 @@ fn what_is_not_supported_is_refused_by_name() {
         ("out_channels", json!(2)),
         ("sample_size", json!(7)),
         ("sample_size", json!(null)),
-        ("sample_size", json!(1 << 40)),
+        ("sample_size", json!(1u64 << 40)),
         ("norm_num_groups", json!(5)),
         ("norm_num_groups", json!(0)),
         ("attention_head_dim", json!(7)),
         ("layers_per_block", json!(1000)),
         ("block_out_channels", json!([12, 24, 24])),
-        ("block_out_channels", json!([1 << 30, 24])),
-        ("num_class_embeds", json!(1 << 30)),
+        ("block_out_channels", json!([1u64 << 30, 24])),
+        ("num_class_embeds", json!(1u64 << 30)),
         ("something_new", json!("on")),
     ] {
         let error = refused(unet, key, value.clone());

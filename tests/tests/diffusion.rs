@@ -5,9 +5,10 @@ use std::f64::consts::FRAC_PI_2;
 use candle_core::Device;
 use fewstep::diffusion::{
     SampleRequest, Sampler, angle, check_steps, depth_to_space, from_batch, guided_v, sample, space_to_depth, start,
-    to_batch, to_byte, to_signed, trajectory,
+    to_batch, to_byte, to_signed, trajectory, walk,
 };
 use fewstep::nn::{Arch, Engine, Kind, Precision, UNet};
+use fewstep_core::Direction;
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
 
 fn use_f32() {
@@ -288,4 +289,22 @@ fn guidance_input_must_fit_the_network() {
         let query = fewstep::nn::Query { z: &z, phi: &[1.0], class: &[0], w };
         assert!(net.forward(&query).unwrap_err().to_string().contains('w'));
     }
+}
+
+/// DDIM inversion: the way back from a picture leads to a noise that the same sampler draws the picture from, the nearer
+/// the finer its steps.
+#[test]
+fn the_way_back_leads_to_the_noise_of_a_picture() {
+    Engine::select(Precision::F32).unwrap();
+    let net = random_net(&tiny_arch(), false, 9);
+    let x = start(&net.arch, 5, 2, &Device::Cpu).unwrap();
+    let error = |steps: usize| {
+        let class = [0, 1];
+        let z = walk(&net, Direction::ToNoise, steps, x.clone(), &class, 0.5).unwrap();
+        let back = walk(&net, Direction::ToPicture, steps, z.clone(), &class, 0.5).unwrap();
+        assert!(largest_difference(&values(&z), &values(&x)) > 0.1);
+        largest_difference(&values(&back), &values(&x))
+    };
+    let (coarse, fine) = (error(64), error(256));
+    assert!(fine < 0.4 * coarse && fine < 0.05, "{coarse} and {fine}");
 }

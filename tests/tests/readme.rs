@@ -6,7 +6,7 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
@@ -17,12 +17,15 @@ const DOCUMENTS: [&str; 11] = [
     "docs/evaluation.md",
     "docs/format.md",
     "docs/kernels.md",
+    "docs/teachers.md",
     "firmware-sim/README.md",
 ];
 /// Folders whose scripts run the program.
-const SCRIPTS: [&str; 2] = ["assets", "docs/images"];
-const VERBS: [&str; 19] = [
+const SCRIPTS: [&str; 3] = ["assets", "docs/images", "tests/diffusers"];
+const VERBS: [&str; 21] = [
     "data",
+    "import",
+    "restyle",
     "train-teacher",
     "distill",
     "evaluate",
@@ -139,16 +142,18 @@ fn every_verb_and_flag_that_is_shown_exists() {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // README and two pages show all of them but what works on data sets; the script trains, distils, exports, trains
-    // features, compares, evaluates.
+    // README and three pages show all of them but what works on data sets; the script trains, distils twice, exports
+    // both, trains features, compares, evaluates.
     for verb in VERBS.iter().filter(|v| **v != "data") {
-        let page = |name: &str| ["README.md", "docs/applications.md", "docs/evaluation.md"].contains(&name);
+        let page = |name: &str| {
+            ["README.md", "docs/applications.md", "docs/evaluation.md", "docs/teachers.md"].contains(&name)
+        };
         assert!(
             shown.iter().any(|(name, line)| page(name) && line[0] == *verb),
-            "neither the README nor docs/applications.md nor docs/evaluation.md shows {verb}"
+            "neither the README nor docs/applications.md, docs/evaluation.md or docs/teachers.md shows {verb}"
         );
     }
-    assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 6);
+    assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 8);
 }
 
 /// In a folder where none of its files are, every line of the README is refused for want of a file, not of a flag.
@@ -169,18 +174,17 @@ fn the_readmes_lines_are_understood() {
     }
 }
 
-/// What docs/applications.md shows runs as it stands: line after line, with the shipped files, and leaves the files that
-/// the lines name.
+/// What a page shows runs as it stands: line after line, with the files of the project's `folders`, and leaves the files
+/// that the lines name.
 #[cfg(unix)]
-#[test]
-fn the_applications_run() {
-    let folder = Folder::new("applications-page");
-    for name in ["assets", "docs"] {
+fn runs(page: &str, folders: &[&str], least: usize) {
+    let folder = Folder::new(&page.replace('/', "-"));
+    for name in folders {
         let target = fs::canonicalize(project().join(name)).unwrap();
         std::os::unix::fs::symlink(target, folder.join(name)).unwrap();
     }
-    let lines = commands(&shell_blocks(&read("docs/applications.md")));
-    assert!(lines.len() >= 10, "{lines:?}");
+    let lines = commands(&shell_blocks(&read(page)));
+    assert!(lines.len() >= least, "{lines:?}");
     for line in &lines {
         let output = fewstep_command(line).current_dir(folder.path()).output().unwrap();
         let log = String::from_utf8_lossy(&output.stderr);
@@ -189,6 +193,18 @@ fn the_applications_run() {
             assert!(folder.join(&pair[1]).exists(), "fewstep {line:?} left no {}", pair[1]);
         }
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_applications_run() {
+    runs("docs/applications.md", &["assets", "docs"], 10);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_teachers_page_runs() {
+    runs("docs/teachers.md", &["assets", "tests"], 8);
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Request {
             Task::Edit { start_step } => (1, start_step, 0, 0, 0, 0.0),
             Task::Inpaint { start_step, passes } => (2, start_step, passes, 0, 0, 0.0),
             Task::Morph { seed, class, at } => (3, 0, 0, class, seed, at),
-            Task::Restyle { class, w } => (4, 0, 0, class, 0, w),
+            Task::Restyle { class, w } => (5, 0, 0, class, 0, w),
         };
         for value in [task, start_step, passes, class] {
             writer.put(&value.to_le_bytes());
@@ -167,7 +167,7 @@ impl Request {
                 1 => Ok(Task::Edit { start_step }),
                 2 => Ok(Task::Inpaint { start_step, passes }),
                 3 => Ok(Task::Morph { class: other.0, seed: other.1, at: other.2 }),
-                4 => Ok(Task::Restyle { class: other.0, w: other.2 }),
+                5 => Ok(Task::Restyle { class: other.0, w: other.2 }),
                 unknown => Err(unknown),
             };
             let request = Self { seed, class, steps, w, sampler: Sampler::Deterministic, task: Task::Sample, attached };

@@ -2,7 +2,7 @@
 
 use super::compare::psnr;
 use super::edit::check_data;
-use super::painting::{Drawing, check_outputs, checksum, counted, decibels, write_picture};
+use super::painting::{Drawing, Sheet, check_outputs, checksum, counted, decibels, write_picture};
 use crate::apps::{Painter, Task, fitting};
 use crate::data::{self, Dataset, Split};
 use crate::diffusion::{from_batch, to_batch, to_byte, to_signed, walk};
@@ -62,8 +62,8 @@ pub struct Args {
     /// Steps of the teacher each way
     #[arg(long, default_value_t = 64)]
     teacher_steps: usize,
-    /// Picture to write [default: restyled.png, unless --json or --data is given]
-    #[arg(long, conflicts_with = "data")]
+    /// Picture to write, with --data a grid of the first twelve [default: restyled.png, unless --json or --data is given]
+    #[arg(long)]
     out: Option<PathBuf>,
     /// Report as JSON
     #[arg(long)]
@@ -197,6 +197,7 @@ fn measure(args: &Args, pair: &Pair, data: &Dataset) -> Result<()> {
         "--features {}: is for other pictures or classes; use that of the same data set",
         features.display()
     );
+    check_outputs(args.out.as_deref(), &[])?;
     let teacher = args.teacher.as_ref().map(|file| teacher(args, file, pair)).transpose()?;
     Engine::select(Precision::F32)?;
     let pictures: Vec<&[u8]> = (0..args.count).map(|i| data.picture(i)).collect();
@@ -219,6 +220,9 @@ fn measure(args: &Args, pair: &Pair, data: &Dataset) -> Result<()> {
         rows.push(row("teacher, DDIM inversion", evaluations, invert(args, teacher, &pictures, &both)?)?);
         apart = Some(psnr(&rows[0].pictures, &rows[1].pictures));
     }
+    if let Some(path) = &args.out {
+        show(args, pair, path, &rows, &pictures, &both)?;
+    }
     if args.json {
         let rows: Vec<Value> = rows
             .iter()
@@ -229,7 +233,7 @@ fn measure(args: &Args, pair: &Pair, data: &Dataset) -> Result<()> {
         let report = json!({
             "file": args.file, "encoder": args.encoder, "data": folder, "count": args.count, "class": args.class,
             "guidance": args.guidance, "from_guidance": args.from_guidance, "teacher": args.teacher,
-            "features_sha256": extractor.hash(), "rows": rows, "psnr_to_teacher": apart,
+            "features_sha256": extractor.hash(), "rows": rows, "psnr_to_teacher": apart, "out": args.out,
         });
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -244,6 +248,22 @@ fn measure(args: &Args, pair: &Pair, data: &Dataset) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A grid: sources, then what each way makes of them.
+fn show(args: &Args, pair: &Pair, path: &Path, rows: &[Row], pictures: &[&[u8]], classes: &[(u16, u16)]) -> Result<()> {
+    let (shown, names) = (pictures.len().min(12), pair.student.class_names());
+    let name = |(from, to): &(u16, u16)| format!("{}\nto {}", names[usize::from(*from)], names[usize::from(*to)]);
+    let mut sheet = Sheet {
+        title: format!("encoded with w = {}, drawn with w = {}", args.from_guidance, args.guidance),
+        columns: classes[..shown].iter().map(name).collect(),
+        rows: vec![("source".into(), pictures[..shown].iter().map(|p| Some(*p)).collect())],
+    };
+    for row in rows {
+        let drawn = row.pictures.chunks_exact(pair.picture_len()).take(shown).map(Some).collect();
+        sheet.rows.push((format!("{}\n{}", row.name, counted(row.evaluations, "evaluation")), drawn));
+    }
+    sheet.write(path, pair.student.shape())
 }
 
 /// The teacher to compare with.
