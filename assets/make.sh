@@ -29,7 +29,8 @@ done
 # The encoder starts from the student by mcd, whose steps are its own backwards.
 "$fewstep" distill --encoder --teacher assets/fashion-mnist-teacher.safetensors \
   --start assets/fashion-mnist-student-4-mcd.safetensors --data "$data" --out "$runs/encoder" --resume \
-  --method mcd --steps 4 --target teacher --guidance-power 2 --images 12800 --seed 1 --precision f32
+  --method mcd --steps 4 --target teacher --guidance-power 2 --images 16000 --batch 32 --seed 1 \
+  --precision f32
 "$fewstep" export "$runs/encoder/encoder-4.safetensors" --steps 4 --data "$data" --out assets/fashion-mnist-encoder-4.fsw
 mkdir -p assets/runs/encoder
 cp "$runs/encoder/options.json" "$runs/encoder/stats.jsonl" assets/runs/encoder/
