@@ -75,6 +75,8 @@ impl From<RequestError> for Status {
             RequestError::StartStep { .. } => Self::StartStep,
             RequestError::Row { .. } => Self::Row,
             RequestError::NotFinished { .. } => Self::NotFinished,
+            // An encoder, which does not draw.
+            RequestError::Direction { .. } => Self::Image,
             _ => Self::Length,
         }
     }
