@@ -97,7 +97,8 @@ def golden(unet, scheduler, null, z=None):
     for t in [0, 1, 371.5, 998, 999]:
         out[f"out.{t}"] = unet(z, torch.full((COUNT,), t), label).sample
     ddim = DDIMScheduler.from_config(scheduler.config)
-    for steps in [1, 5, 50]:
+    # A random network of epsilon multiplies rounding: from 20 steps on diffusers in f32 is not what it is in f64.
+    for steps in [1, 5] if scheduler.config.prediction_type == "epsilon" and null is None else [1, 5, 50]:
         for w in [0.0, 1.5] if null is not None else [0.0]:
             ddim.set_timesteps(steps)
             x = z

@@ -75,7 +75,8 @@ pub fn draw_request(
     let mut arena_bytes = info.arena_bytes;
     if let Task::Restyle { class, w } = task {
         let from = Request { class, w, steps: 0, ..request };
-        match encode(&from, info.file_bytes, arena, attached, noise) {
+        let behind = image.get((info.file_bytes as usize).next_multiple_of(16)..).unwrap_or_default();
+        match encode(&from, behind, arena, attached, noise) {
             Ok(bytes) => arena_bytes = arena_bytes.max(bytes) + 4 * noise.len() as u32,
             Err(status) => return status,
         }
@@ -142,17 +143,15 @@ pub fn draw_request(
     Status::Done
 }
 
-/// The noise of `picture` by the encoder image that lies behind the student's `student_bytes`; returns the bytes of its
-/// arena.
+/// The noise of `picture` by an encoder image; returns the bytes of its arena.
 fn encode(
     request: &Request,
-    student_bytes: u32,
+    encoder: &[u8],
     arena: &mut [u8],
     picture: &[u8],
     noise: &mut [f32],
 ) -> Result<u32, Status> {
-    let behind = flash::image().get((student_bytes as usize).next_multiple_of(16)..).unwrap_or_default();
-    let model = Model::parse(behind).map_err(|error| {
+    let model = Model::parse(encoder).map_err(|error| {
         defmt::error!("encoder image: {}", error);
         Status::BadImage
     })?;
