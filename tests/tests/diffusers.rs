@@ -74,7 +74,16 @@ fn ddim_draws_what_diffusers_draws() {
             compared += 1;
         }
         // The random network of epsilon has no 50 steps: it multiplies rounding.
-        assert_eq!(compared, if null.is_some() { 6 } else if name == "random-unconditional" { 2 } else { 3 });
+        assert_eq!(
+            compared,
+            if null.is_some() {
+                6
+            } else if name == "random-unconditional" {
+                2
+            } else {
+                3
+            }
+        );
     }
 }
 
