@@ -42,6 +42,8 @@ pub mod format;
 pub mod math;
 mod model;
 pub mod ops;
+#[allow(dead_code, reason = "no target uses all of it")]
+mod part;
 pub mod sampler;
 mod session;
 #[cfg(feature = "slots")]

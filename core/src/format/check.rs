@@ -159,7 +159,7 @@ fn same_shape(place: Place, expected: (u16, u16, u16), found: (u16, u16, u16)) -
 fn roles(image: &Image<'_>) -> Result<(), ParseError> {
     let info = image.info();
     let r = &info.roles;
-    let (h, w) = (info.height / info.patch, info.width / info.patch);
+    let (h, w) = (info.height / info.patch.max(1), info.width / info.patch.max(1));
     // Patch and picture channels are capped at 8 and 4.
     let state = (h, w, info.patch * info.patch * info.channels);
     let last = image.stages() - 1;
@@ -277,7 +277,7 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
             same_shape(place, src.shape(), dst.shape())?;
             let ch = src.channels;
             let group = u16::from(group);
-            equal(place, "channels in whole groups", ch.next_multiple_of(group).into(), ch.into())?;
+            equal(place, "channels in whole groups", ch.next_multiple_of(group.max(1)).into(), ch.into())?;
             at_most(place, "values in a group", src.cells() * u64::from(group), MAX_GROUP_VALUES)?;
             tensor(image, gamma, Element::F32, [ch, 1, 1, 1])?;
             tensor(image, beta, Element::F32, [ch, 1, 1, 1])?;
@@ -302,7 +302,7 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
             equal(place, "height", src.height.into(), dst.height.into())?;
             equal(place, "width", src.width.into(), dst.width.into())?;
             equal(place, "source channels", 3 * u64::from(dst.channels), src.channels.into())?;
-            let whole = dst.channels.next_multiple_of(u16::from(heads));
+            let whole = dst.channels.next_multiple_of(u16::from(heads).max(1));
             equal(place, "channels in whole heads", whole.into(), dst.channels.into())?;
             let buffer = live(scores)?;
             element("element type for the scores", &buffer, &[Element::F32])?;
@@ -340,7 +340,7 @@ fn accumulators(image: &Image<'_>, place: Place, weights: u16, input: Element) -
             }
         }
         Layout::Blocks => {
-            for block in values.chunks_exact(row.max(1) * blocks::OUTPUTS).take(cout / blocks::OUTPUTS) {
+            for block in values.chunks_exact((row * blocks::OUTPUTS).max(1)).take(cout / blocks::OUTPUTS) {
                 let mut sums = [0; blocks::OUTPUTS];
                 for (i, group) in block.chunks_exact(blocks::GROUP).enumerate() {
                     sums[i % blocks::OUTPUTS] += group.iter().map(|&w| size(w)).sum::<u64>();

@@ -216,7 +216,7 @@ impl<'a> Image<'a> {
     /// The row of step `step`.
     fn step(&self, step: usize) -> &'a [u8] {
         let len = step_len(self.info.embed.into(), self.ops.len());
-        self.steps.chunks_exact(len).nth(step).unwrap_or_default()
+        self.steps.chunks_exact(len.max(1)).nth(step).unwrap_or_default()
     }
 
     /// Angle at which step `step` starts, in radians.

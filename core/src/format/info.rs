@@ -192,7 +192,7 @@ fn within(what: &'static str, found: u64, min: u64, max: u64) -> Result<(), Pars
 
 fn multiple(what: &'static str, found: u64, of: u64) -> Result<(), ParseError> {
     if !found.is_multiple_of(of) {
-        let expected = found.next_multiple_of(of);
+        let expected = found.next_multiple_of(of.max(1));
         return Err(ParseError::new(Place::Info, Problem::Mismatch { what, expected, found }));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Self-attention over all cells of a level.
 
 use crate::math::{exp, rne_i8};
+use crate::part::{at, part, put};
 
 /// Shape and step parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,9 +25,9 @@ pub struct Attention {
 /// scores: [tokens], scratch; out: [tokens][channels], zero point 0.
 pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
     let ch = p.channels;
-    let head = ch / p.heads;
-    // part 0, 1, 2 = q, k, v of one token and head.
-    let of = |token: usize, part: usize, h: usize| &qkv[token * 3 * ch + part * ch + h * head..][..head];
+    let head = ch / p.heads.max(1);
+    // 0, 1, 2 = q, k, v of one token and head.
+    let of = |token: usize, which: usize, h: usize| part(qkv, token * 3 * ch + which * ch + h * head, head);
     for h in 0..p.heads {
         for i in 0..p.tokens {
             let q = of(i, 0, h);
@@ -45,9 +46,9 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
             for d in 0..head {
                 let mut sum = 0.0;
                 for (j, &e) in scores.iter().enumerate().take(p.tokens) {
-                    sum += e * f32::from(of(j, 2, h)[d]);
+                    sum += e * f32::from(at(of(j, 2, h), d));
                 }
-                out[i * ch + h * head + d] = rne_i8(sum * factor);
+                put(out, i * ch + h * head + d, rne_i8(sum * factor));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::blocks;
 use crate::math::{rne_i8, rne_i16};
+use crate::part::{at, part, put};
 
 /// A convolution's shape, weights and step parameters.
 #[derive(Clone, Copy, Debug)]
@@ -92,12 +93,12 @@ struct Rows<'a> {
 
 impl Weights for Rows<'_> {
     fn sum(&self, oc: usize, tap: usize) -> i32 {
-        self.weights[oc * self.len + tap * self.cin..][..self.cin].iter().map(|&w| i32::from(w)).sum()
+        part(self.weights, oc * self.len + tap * self.cin, self.cin).iter().map(|&w| i32::from(w)).sum()
     }
 
     #[inline]
     fn dot<T: Copy + Into<i32>>(&self, oc: usize, tap: usize, input: &[T]) -> i32 {
-        dot(input, &self.weights[oc * self.len + tap * self.cin..][..input.len()])
+        dot(input, part(self.weights, oc * self.len + tap * self.cin, input.len()))
     }
 }
 
@@ -112,8 +113,8 @@ impl Blocks<'_> {
     /// `f` of each group of inputs of a tap, added up.
     #[inline]
     fn groups(&self, oc: usize, tap: usize, f: impl Fn(usize, &[i8]) -> i32) -> i32 {
-        let at = |i| blocks::group(self.taps, self.cin, oc, tap, i);
-        (0..self.cin).step_by(blocks::GROUP).map(|i| f(i, &self.weights[at(i)..][..blocks::GROUP])).sum()
+        let start = |i| blocks::group(self.taps, self.cin, oc, tap, i);
+        (0..self.cin).step_by(blocks::GROUP).map(|i| f(i, part(self.weights, start(i), blocks::GROUP))).sum()
     }
 }
 
@@ -123,19 +124,19 @@ impl Weights for Blocks<'_> {
     }
 
     fn dot<T: Copy + Into<i32>>(&self, oc: usize, tap: usize, input: &[T]) -> i32 {
-        let taps = input.chunks_exact(self.cin).zip(tap..);
-        taps.map(|(input, tap)| self.groups(oc, tap, |i, group| dot(&input[i..i + blocks::GROUP], group))).sum()
+        let taps = input.chunks_exact(self.cin.max(1)).zip(tap..);
+        taps.map(|(input, tap)| self.groups(oc, tap, |i, group| dot(part(input, i, blocks::GROUP), group))).sum()
     }
 }
 
 fn convolve<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], out: ConvOut<'_>) {
     match out {
-        ConvOut::I8(out) => accumulate(p, weights, input, &mut |i, y| out[i] = rne_i8(y)),
-        ConvOut::I16(out) => accumulate(p, weights, input, &mut |i, y| out[i] = rne_i16(y)),
+        ConvOut::I8(out) => accumulate(p, weights, input, &mut |i, y| put(out, i, rne_i8(y))),
+        ConvOut::I16(out) => accumulate(p, weights, input, &mut |i, y| put(out, i, rne_i16(y))),
         ConvOut::I16Add(out) => {
-            accumulate(p, weights, input, &mut |i, y| out[i] = rne_i16(y + f32::from(out[i]) * p.c));
+            accumulate(p, weights, input, &mut |i, y| put(out, i, rne_i16(y + f32::from(at(out, i)) * p.c)));
         }
-        ConvOut::F32(out) => accumulate(p, weights, input, &mut |i, y| out[i] = y),
+        ConvOut::F32(out) => accumulate(p, weights, input, &mut |i, y| put(out, i, y)),
     }
 }
 
@@ -148,11 +149,13 @@ fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: 
     for oc in 0..p.cout {
         // taps[ky][kx]: sum of the weights of that tap, for the zero point.
         let mut taps = [[0i32; 3]; 3];
-        for tap in 0..k * k {
-            taps[tap / k][tap % k] = weights.sum(oc, tap);
+        for (ky, row) in taps.iter_mut().enumerate().take(k) {
+            for (kx, sum) in row.iter_mut().enumerate().take(k) {
+                *sum = weights.sum(oc, ky * k + kx);
+            }
         }
-        let scale = p.scale[oc] * p.a;
-        let bias = p.bias[oc] * p.b;
+        let scale = at(p.scale, oc) * p.a;
+        let bias = at(p.bias, oc) * p.b;
         for y in 0..h {
             // Taps that fall outside hold the zero point and contribute nothing: leave them out.
             let (ky0, ky1) = (pad.saturating_sub(y), k.min(h + pad - y));
@@ -164,8 +167,8 @@ fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: 
                 for (ky, sums) in taps.iter().enumerate().take(ky1).skip(ky0) {
                     // The taps kx0..kx1 of one kernel row lie together in the input.
                     let from = ((y + ky - pad) * w + x + kx0 - pad) * cin;
-                    acc += weights.dot(oc, ky * k + kx0, &input[from..from + run]);
-                    weight_sum += sums[kx0..kx1].iter().sum::<i32>();
+                    acc += weights.dot(oc, ky * k + kx0, part(input, from, run));
+                    weight_sum += sums.iter().take(kx1).skip(kx0).sum::<i32>();
                 }
                 acc -= p.zp * weight_sum;
                 put((y * w + x) * p.cout + oc, acc as f32 * scale + bias);

@@ -49,8 +49,9 @@ impl Dense<'_> {
 pub fn guidance_features(w: f32) -> [f32; GUIDANCE_FEATURES] {
     let u = FRAC_PI_2 * w / 4.0;
     let mut out = [0.0; GUIDANCE_FEATURES];
-    for k in 0..4 {
-        (out[k], out[4 + k]) = sincos((k + 1) as f32 * u);
+    let (sines, cosines) = out.split_at_mut(GUIDANCE_FEATURES / 2);
+    for ((sin, cos), k) in sines.iter_mut().zip(cosines).zip(1u8..) {
+        (*sin, *cos) = sincos(f32::from(k) * u);
     }
     out
 }
@@ -60,7 +61,7 @@ pub fn guidance_features(w: f32) -> [f32; GUIDANCE_FEATURES] {
 #[inline]
 pub(crate) fn dot8<T: Copy>(x: &[f32], y: &[T], value: impl Fn(T) -> f32) -> f32 {
     let mut sums = [0.0f32; 8];
-    for (x, y) in x.chunks_exact(8).zip(y.chunks_exact(8)) {
+    for (x, y) in x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0) {
         for i in 0..8 {
             sums[i] += x[i] * value(y[i]);
         }

@@ -1,6 +1,7 @@
 //! GroupNorm with the embedding's scale and shift, then optionally SiLU, quantized for the next convolution.
 
 use crate::math::{inv_std, rne, silu};
+use crate::part::{at, part, part_mut, put};
 
 /// Largest number of channels in a group.
 pub const MAX_GROUP: usize = 64;
@@ -46,19 +47,19 @@ pub enum NormOut<'a> {
 /// input: [cells][channels], zero point 0.
 pub fn norm_act(p: &NormAct<'_>, input: &[i16], out: NormOut<'_>) {
     match out {
-        NormOut::I8(out) => each_value(p, input, |i, y| out[i] = (rne(y) + p.zp).clamp(-128, 127) as i8),
-        NormOut::I16(out) => each_value(p, input, |i, y| out[i] = (rne(y) + p.zp).clamp(-32768, 32767) as i16),
+        NormOut::I8(out) => each_value(p, input, |i, y| put(out, i, (rne(y) + p.zp).clamp(-128, 127) as i8)),
+        NormOut::I16(out) => each_value(p, input, |i, y| put(out, i, (rne(y) + p.zp).clamp(-32768, 32767) as i16)),
     }
 }
 
-/// Calls `put(index in [cells][channels], y * a)` for every value.
-fn each_value(p: &NormAct<'_>, input: &[i16], mut put: impl FnMut(usize, f32)) {
-    let (ch, group) = (p.channels, p.group);
+/// Calls `write(index in [cells][channels], y * a)` for every value.
+fn each_value(p: &NormAct<'_>, input: &[i16], mut write: impl FnMut(usize, f32)) {
+    let (ch, group) = (p.channels.max(1), p.group.max(1));
     for first in (0..ch).step_by(group) {
         let mut sum = 0i32;
         let mut squares = 0u64;
         for cell in input.chunks_exact(ch) {
-            for &q in &cell[first..first + group] {
+            for &q in part(cell, first, group) {
                 sum += i32::from(q);
                 squares += u64::from((i32::from(q) * i32::from(q)) as u32);
             }
@@ -69,23 +70,23 @@ fn each_value(p: &NormAct<'_>, input: &[i16], mut put: impl FnMut(usize, f32)) {
 
         // The two factors per channel, once for all cells.
         let mut factors = [(0.0f32, 0.0f32); MAX_GROUP];
-        let factors = &mut factors[..group];
+        let factors = part_mut(&mut factors, 0, group);
         for (factor, c) in factors.iter_mut().zip(first..) {
             let (scale, shift) = match p.film {
-                Some(film) => (1.0 + film[c], film[ch + c]),
+                Some(film) => (1.0 + at(film, c), at(film, ch + c)),
                 None => (1.0, 0.0),
             };
-            let a = inv_std * p.gamma[c] * scale;
-            let b = (p.beta[c] * scale + shift) - mean * a;
+            let a = inv_std * at(p.gamma, c) * scale;
+            let b = (at(p.beta, c) * scale + shift) - mean * a;
             *factor = (a, b);
         }
 
         for (cell, values) in input.chunks_exact(ch).enumerate() {
-            let at = cell * ch + first;
-            for (i, (&q, &(a, b))) in values[first..first + group].iter().zip(factors.iter()).enumerate() {
+            let start = cell * ch + first;
+            for (i, (&q, &(a, b))) in part(values, first, group).iter().zip(factors.iter()).enumerate() {
                 let y = f32::from(q) * a + b;
                 let y = if p.silu { silu(y) } else { y };
-                put(at + i, y * p.a);
+                write(start + i, y * p.a);
             }
         }
     }

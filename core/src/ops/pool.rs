@@ -1,5 +1,7 @@
 //! 2x2 average pooling.
 
+use crate::part::{part, part_mut};
+
 /// Shape of the input; the output is half as high and wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -15,17 +17,17 @@ pub struct Pool {
 ///
 /// input: [height][width][channels], out: [height / 2][width / 2][channels].
 pub fn avg_pool2(p: &Pool, input: &[i16], out: &mut [i16]) {
-    let ch = p.channels;
+    let ch = p.channels.max(1);
     let row = p.width * ch;
-    for (two_rows, out_row) in input.chunks_exact(2 * row).zip(out.chunks_exact_mut(row / 2)) {
-        let (upper, lower) = two_rows.split_at(row);
-        for ((upper, lower), out) in
-            upper.chunks_exact(2 * ch).zip(lower.chunks_exact(2 * ch)).zip(out_row.chunks_exact_mut(ch))
-        {
-            for c in 0..ch {
-                let sum =
-                    i32::from(upper[c]) + i32::from(upper[ch + c]) + i32::from(lower[c]) + i32::from(lower[ch + c]);
-                out[c] = ((sum + 2) >> 2) as i16;
+    for (two_rows, y) in input.chunks_exact((2 * row).max(1)).zip(0..) {
+        let out_row = part_mut(out, y * (row / 2), row / 2);
+        let (upper, lower) = (part(two_rows, 0, row), part(two_rows, row, row));
+        for (out, x) in out_row.chunks_exact_mut(ch).zip(0..) {
+            let (upper, lower) = (part(upper, 2 * x * ch, 2 * ch), part(lower, 2 * x * ch, 2 * ch));
+            let ((a, b), (c, d)) = (upper.split_at(upper.len() / 2), lower.split_at(lower.len() / 2));
+            for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                let sum = i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
+                *out = ((sum + 2) >> 2) as i16;
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Nearest-neighbour upsampling, added to the stream of the higher level.
 
 use crate::math::rne_i16;
+use crate::part::{part, part_mut};
 
 /// Shape of the destination and the two scale ratios.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,12 +22,12 @@ pub struct Upsample {
 ///
 /// src: [height / 2][width / 2][channels], dst: [height][width][channels].
 pub fn upsample_add(p: &Upsample, src: &[i16], dst: &mut [i16]) {
-    let ch = p.channels;
-    let row = p.width * ch;
+    let ch = p.channels.max(1);
+    let row = (p.width * ch).max(1);
     for (y, dst_row) in dst.chunks_exact_mut(row).enumerate() {
-        let src_row = &src[(y / 2) * (row / 2)..][..row / 2];
-        for (src, two_cells) in src_row.chunks_exact(ch).zip(dst_row.chunks_exact_mut(2 * ch)) {
-            for cell in two_cells.chunks_exact_mut(ch) {
+        let src_row = part(src, (y / 2) * (row / 2), row / 2);
+        for (src, x) in src_row.chunks_exact(ch).zip(0..) {
+            for cell in part_mut(dst_row, 2 * x * ch, 2 * ch).chunks_exact_mut(ch) {
                 for (dst, &src) in cell.iter_mut().zip(src) {
                     *dst = rne_i16(f32::from(*dst) * p.c + f32::from(src) * p.a);
                 }

@@ -8,6 +8,7 @@ use core::ops::Range;
 
 use super::error::ManifestError;
 use crate::format::crc::crc32c;
+use crate::part::part_mut;
 
 /// Bytes of the head; the image follows.
 pub const HEAD_BYTES: usize = 1024;
@@ -244,7 +245,7 @@ fn u32_at<const N: usize>(record: &[u8; N], at: usize) -> u32 {
 }
 
 fn put<const N: usize>(record: &mut [u8; N], at: usize, value: u32) {
-    record[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    part_mut(record, at, 4).iter_mut().zip(value.to_le_bytes()).for_each(|(to, byte)| *to = byte);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use super::head::{BLANK, Claim, Event, HEAD_BYTES, MAX_WORD, Manifest};
 use super::layout::block;
 use super::verify::Head;
 use super::{Slot, Slots};
+use crate::part::{part, part_mut, rest_mut};
 
 /// An update under way. Offsets are from the start of the slot.
 #[derive(Clone, Copy, Debug)]
@@ -153,7 +154,7 @@ impl<F: NorFlash> Slots<F> {
             return Err(SlotError::Incomplete { missing });
         }
         if update.filled > 0 {
-            update.word[update.filled..].fill(BLANK);
+            rest_mut(&mut update.word, update.filled).fill(BLANK);
             self.write_word(&mut update)?;
         }
         if let Err(fault) = self.verify(update.slot, &update.manifest) {
@@ -219,7 +220,10 @@ impl<F: NorFlash> Slots<F> {
         while !chunk.is_empty() {
             if update.filled > 0 || chunk.len() < word {
                 let (now, rest) = chunk.split_at(chunk.len().min(word - update.filled));
-                update.word[update.filled..update.filled + now.len()].copy_from_slice(now);
+                part_mut(&mut update.word, update.filled, now.len())
+                    .iter_mut()
+                    .zip(now)
+                    .for_each(|(to, &byte)| *to = byte);
                 update.filled += now.len();
                 chunk = rest;
                 if update.filled == word {
@@ -239,7 +243,7 @@ impl<F: NorFlash> Slots<F> {
     fn write_word(&mut self, update: &mut Update) -> Result<(), SlotError<F::Error>> {
         let word = update.word;
         update.filled = 0;
-        self.write(update, &word[..F::WRITE_SIZE])
+        self.write(update, part(&word, 0, F::WRITE_SIZE))
     }
 
     /// Writes whole words within one block, erases the block before its first and marks progress after its last.

@@ -8,6 +8,7 @@ use super::head::{
 };
 use super::{Slot, Slots};
 use crate::format::crc::crc32c_append;
+use crate::part::{part, part_mut};
 
 /// Bytes read from flash at once, on the stack.
 const PIECE: usize = 256;
@@ -61,8 +62,8 @@ impl<F: NorFlash> Slots<F> {
         let mut bytes = [0; MAX_WORD];
         let pitch = pitch(F::WRITE_SIZE);
         let at = self.layout.start(slot) + (CELLS_AT + index * pitch) as u32;
-        match self.flash.read(at, &mut bytes[..pitch]) {
-            Ok(()) => parse_cell(&bytes[..pitch], event, tag),
+        match self.flash.read(at, part_mut(&mut bytes, 0, pitch)) {
+            Ok(()) => parse_cell(part(&bytes, 0, pitch), event, tag),
             // Error correction found a word that was cut while it was written.
             Err(_) => Cell::Spoilt,
         }
@@ -77,7 +78,7 @@ impl<F: NorFlash> Slots<F> {
                 continue;
             }
             let at = self.layout.start(slot) + (CELLS_AT + i * pitch) as u32;
-            self.flash.write(at, &cell[..pitch])?;
+            self.flash.write(at, part(&cell, 0, pitch))?;
             if self.cell(slot, i, event, tag) == Cell::Says(value) {
                 return Ok(true);
             }
@@ -105,11 +106,11 @@ impl<F: NorFlash> Slots<F> {
             let len = (manifest.bytes - at).min(PIECE as u32) as usize;
             // Whole units of reading; they end within the slot.
             let units = len.next_multiple_of(CELL_BYTES);
-            self.flash.read(start + at, &mut piece[..units]).map_err(|_| Fault::Unreadable)?;
-            crc = crc32c_append(crc, &piece[..len]);
+            self.flash.read(start + at, part_mut(&mut piece, 0, units)).map_err(|_| Fault::Unreadable)?;
+            crc = crc32c_append(crc, part(&piece, 0, len));
             #[cfg(feature = "signed")]
             if let Some(signature) = &mut signature {
-                signature.absorb(&piece[..len]);
+                signature.absorb(part(&piece, 0, len));
             }
             at += len as u32;
         }

@@ -79,6 +79,11 @@ impl<'a> Elf<'a> {
             .filter_map(|symbol| Some((symbol.name().ok()?, symbol.address())))
     }
 
+    /// Names of all symbols.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.file.symbols().filter_map(|symbol| symbol.name().ok())
+    }
+
     /// Whether any symbol has this name.
     pub(crate) fn has_symbol(&self, name: &str) -> bool {
         self.file.symbols().any(|symbol| symbol.name() == Ok(name))

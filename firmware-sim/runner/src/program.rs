@@ -134,4 +134,15 @@ impl Program {
         };
         Ok(Size { code: sum(true).saturating_sub(images), statics: sum(false) })
     }
+
+    /// Names of what could panic: the panic handler, which every panic ends in, and the library's panicking functions.
+    ///
+    /// # Errors
+    /// The file is no ELF file.
+    pub fn panics(&self) -> Result<Vec<String>, Error> {
+        const PARTS: [&str; 3] = ["begin_unwind", "panicking", "slice_index_fail"];
+        let elf = Elf::parse(&self.elf)?;
+        let names = elf.names().filter(|name| PARTS.iter().any(|part| name.contains(part)));
+        Ok(names.map(String::from).collect())
+    }
 }

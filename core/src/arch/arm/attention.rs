@@ -6,6 +6,7 @@ use super::panel::{self, CHANNELS, word};
 use super::simd::{sxtb16, sxtb16_odd};
 use crate::math::rne_i8;
 use crate::ops::{self, Attention, ConvIn};
+use crate::part::{part, part_mut, rest};
 
 /// Queries at a time: the "output channels" of the matrix product.
 const QUERIES: usize = CHANNELS;
@@ -19,7 +20,7 @@ const TOKENS: usize = 64;
 /// [`ops::attention`](crate::ops::attention()).
 pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
     let ch = p.channels;
-    let head = ch / p.heads;
+    let head = ch / p.heads.max(1);
     if !head.is_multiple_of(4) || head > HEAD || p.tokens > TOKENS || p.tokens == 0 {
         return ops::attention(p, qkv, scores, out);
     }
@@ -28,17 +29,17 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
     let mut queries = [0u32; MAX_PAIRS * QUERIES];
     let mut keys = [0u32; MAX_PAIRS * 2];
     for h in 0..p.heads {
-        // part 0, 1, 2 = q, k, v of one token and head.
-        let of = |token: usize, part: usize| &qkv[token * 3 * ch + part * ch + h * head..][..head];
+        // 0, 1, 2 = q, k, v of one token and head.
+        let of = |token: usize, which: usize| part(qkv, token * 3 * ch + which * ch + h * head, head);
         for first in (0..tokens).step_by(QUERIES) {
-            let weights = &mut weights[..tokens];
+            let weights = part_mut(&mut weights, 0, tokens);
             // The last queries may be fewer: some are taken twice then.
             for lane in 0..QUERIES {
                 queries_of(of((first + lane).min(tokens - 1), 0), &mut queries, lane);
             }
-            for (at, scores) in (0..tokens).step_by(2).zip(weights.chunks_mut(2)) {
+            for (token, scores) in (0..tokens).step_by(2).zip(weights.chunks_mut(2)) {
                 for lane in 0..2 {
-                    let token = (at + lane).min(tokens - 1);
+                    let token = (token + lane).min(tokens - 1);
                     panel::column(&ConvIn::I8(qkv), 0, token * 3 * ch + ch + h * head, head, &mut keys, lane);
                 }
                 let mut dots = [0i32; TILE];
@@ -49,9 +50,12 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
             }
             let factors = softmax(weights).map(|total| p.b / total);
             for d in (0..head).step_by(4) {
-                let sums = mix(weights, &qkv[2 * ch + h * head + d..], 3 * ch);
-                for lane in 0..QUERIES.min(tokens - first) {
-                    let out = &mut out[(first + lane) * ch + h * head + d..][..4];
+                let sums = mix(weights, rest(qkv, 2 * ch + h * head + d), 3 * ch);
+                for lane in 0..QUERIES {
+                    if first + lane >= tokens {
+                        break;
+                    }
+                    let out = part_mut(out, (first + lane) * ch + h * head + d, 4);
                     for (out, sums) in out.iter_mut().zip(&sums) {
                         *out = rne_i8(sums[lane] * factors[lane]);
                     }
@@ -63,7 +67,7 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
 
 /// One lane of a panel [pairs][[`QUERIES`]].
 fn queries_of(query: &[i8], panel: &mut [u32], lane: usize) {
-    for (at, panel) in (0..query.len() / 4 * 4).step_by(4).zip(panel.chunks_exact_mut(2 * QUERIES)) {
+    for (at, panel) in (0..query.len() / 4 * 4).step_by(4).zip(panel.as_chunks_mut::<{ 2 * QUERIES }>().0) {
         // SAFETY: `at` is a multiple of four below one within the bytes.
         let word = unsafe { word(query, at) };
         panel[lane] = sxtb16(word);
@@ -95,8 +99,8 @@ fn softmax(scores: &mut [[f32; QUERIES]]) -> [f32; QUERIES] {
 
 /// sums\[channel\]\[query\] = sum over j, in order, of weights\[j\]\[query\] * values\[j * stride + channel\].
 fn mix(weights: &[[f32; QUERIES]], values: &[i8], stride: usize) -> [[f32; QUERIES]; 4] {
-    assert!(!weights.is_empty() && values.len() >= (weights.len() - 1) * stride + 4);
     let mut sums = [[0.0f32; QUERIES]; 4];
+    require!(!weights.is_empty() && values.len() >= (weights.len() - 1) * stride + 4, sums);
     #[cfg(all(arm_dsp, target_abi = "eabihf"))]
     // SAFETY: the lengths were checked; the ABI says that there is an FPU.
     unsafe {

@@ -5,6 +5,7 @@ use super::conv::Sink;
 use super::panel::{CHANNELS, word};
 use super::simd::{highs, lows, smlad, sxtb16, sxtb16_odd};
 use crate::ops::{Conv, ConvIn};
+use crate::part::{part, rest};
 
 /// Runs the convolution.
 pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
@@ -14,16 +15,21 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
     for first in (0..p.cout).step_by(CHANNELS) {
         sink.channels(first, 0);
         let count = CHANNELS.min(p.cout - first);
-        let weights = &p.weights[first * sum..(first + count) * sum];
+        let weights = part(p.weights, first * sum, count * sum);
         // taps[ky][channel][kx]: sum of the weights of that tap, for the zero point.
         let mut taps = [[[0i32; 3]; CHANNELS]; 3];
-        for (i, weights) in weights.chunks_exact(sum).enumerate() {
-            for (tap, weights) in weights.chunks_exact(cin).enumerate() {
-                taps[tap / k][i][tap % k] = weights.iter().map(|&w| i32::from(w)).sum();
+        for (i, weights) in weights.chunks_exact(sum.max(1)).enumerate() {
+            let mut weights = weights.chunks_exact(cin.max(1));
+            for row in taps.iter_mut().take(k) {
+                for (tap, weights) in
+                    row.iter_mut().skip(i).take(1).flat_map(|row| row.iter_mut().take(k)).zip(&mut weights)
+                {
+                    *tap = weights.iter().map(|&w| i32::from(w)).sum();
+                }
             }
         }
         for cell in 0..h * w {
-            let (y, x) = (cell / w, cell % w);
+            let (y, x) = (cell / w.max(1), cell % w.max(1));
             // Taps that fall outside hold the zero point and contribute nothing: leave them out.
             let (ky0, ky1) = (pad.saturating_sub(y), k.min(h + pad - y));
             let (kx0, kx1) = (pad.saturating_sub(x), k.min(w + pad - x));
@@ -32,13 +38,13 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
             for (ky, taps) in taps.iter().enumerate().take(ky1).skip(ky0) {
                 let from = ((y + ky - pad) * w + x + kx0 - pad) * cin;
                 let at = (ky * k + kx0) * cin;
-                for (i, acc) in acc[..count].iter_mut().enumerate() {
-                    let weights = &weights[i * sum + at..][..run];
+                for ((i, acc), taps) in acc.iter_mut().enumerate().take(count).zip(taps) {
+                    let weights = part(weights, i * sum + at, run);
                     *acc += match input {
-                        ConvIn::I8(input) => dot(&input[from..from + run], weights),
-                        ConvIn::I16(input) => dot_wide(&input[from..from + run], weights),
+                        ConvIn::I8(input) => dot(part(input, from, run), weights),
+                        ConvIn::I16(input) => dot_wide(part(input, from, run), weights),
                     };
-                    *acc -= p.zp * taps[i][kx0..kx1].iter().sum::<i32>();
+                    *acc -= p.zp * taps.iter().take(kx1).skip(kx0).sum::<i32>();
                 }
             }
             sink.cells(cell, 1, &acc);
@@ -49,28 +55,29 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
 /// Sum of q * w; both of the same length.
 #[inline(never)]
 fn dot(q: &[i8], w: &[i8]) -> i32 {
-    let w = &w[..q.len()];
-    let whole = q.len() / 4 * 4;
+    let len = q.len().min(w.len());
+    let whole = len / 4 * 4;
     let mut sum = 0;
     for at in (0..whole).step_by(4) {
         // SAFETY: `at` is a multiple of four below `whole`, a multiple of four within both.
         let (q, w) = unsafe { (word(q, at), word(w, at)) };
         sum = smlad(sxtb16_odd(q), sxtb16_odd(w), smlad(sxtb16(q), sxtb16(w), sum));
     }
-    q[whole..].iter().zip(&w[whole..]).fold(sum, |sum, (&q, &w)| sum + i32::from(q) * i32::from(w))
+    rest(q, whole).iter().zip(rest(w, whole)).fold(sum, |sum, (&q, &w)| sum + i32::from(q) * i32::from(w))
 }
 
 /// Sum of q * w; both of the same length.
 fn dot_wide(q: &[i16], w: &[i8]) -> i32 {
-    let w = &w[..q.len()];
-    let whole = q.len() / 4 * 4;
+    let len = q.len().min(w.len());
+    let whole = len / 4 * 4;
     let mut sum = 0;
-    for (at, q) in (0..whole).step_by(4).zip(q.chunks_exact(4)) {
+    for (at, q) in (0..whole).step_by(4).zip(q.as_chunks::<4>().0) {
         // SAFETY: `at` is a multiple of four below `whole`, a multiple of four within the weights.
         let w = unsafe { word(w, at) };
-        let two = |i: usize| u32::from(q[i] as u16) | u32::from(q[i + 1] as u16) << 16;
-        sum = smlad(lows(two(0), two(2)), sxtb16(w), sum);
-        sum = smlad(highs(two(0), two(2)), sxtb16_odd(w), sum);
+        let two = |a: i16, b: i16| u32::from(a as u16) | u32::from(b as u16) << 16;
+        let (first, second) = (two(q[0], q[1]), two(q[2], q[3]));
+        sum = smlad(lows(first, second), sxtb16(w), sum);
+        sum = smlad(highs(first, second), sxtb16_odd(w), sum);
     }
-    q[whole..].iter().zip(&w[whole..]).fold(sum, |sum, (&q, &w)| sum + i32::from(q) * i32::from(w))
+    rest(q, whole).iter().zip(rest(w, whole)).fold(sum, |sum, (&q, &w)| sum + i32::from(q) * i32::from(w))
 }

@@ -4,6 +4,7 @@ use super::panel::CHANNELS;
 use super::simd::round_saturated;
 use super::{bare, direct, winograd};
 use crate::ops::{self, Conv, ConvIn, ConvOut};
+use crate::part::{part, part_mut, rest};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
 /// so that no sum reaches 2^128.
@@ -37,7 +38,7 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
 
 fn whole_words(bytes: &mut [u8]) -> &mut [u8] {
     let whole = bytes.len() / 4 * 4;
-    &mut bytes[..whole]
+    part_mut(bytes, 0, whole)
 }
 
 /// Turns the accumulators of four output channels into outputs, cell by cell.
@@ -95,7 +96,7 @@ impl<'a> Sink<'a> {
         if at.cells == 0 || at.lines == 0 {
             return;
         }
-        let acc = &acc[..((at.lines - 1) * at.acc_stride + at.cells) * CHANNELS];
+        let acc = part(acc, 0, ((at.lines - 1) * at.acc_stride + at.cells) * CHANNELS);
         let from = at.cell * self.cout + self.first;
         #[cfg(all(arm_dsp, target_abi = "eabihf"))]
         if self.count == CHANNELS && at.acc_stride >= at.cells && at.stride >= at.cells {
@@ -107,10 +108,11 @@ impl<'a> Sink<'a> {
                 ConvOut::F32(out) => (out.as_mut_ptr().cast(), out.len(), 4, store::to_f32),
             };
             let stride = self.cout * size;
+            let (scale, bias) = (part(self.scale, self.first, CHANNELS), part(self.bias, self.first, CHANNELS));
             let lines = store::Lines {
                 stride,
-                scale: self.scale[self.first..][..CHANNELS].as_ptr(),
-                bias: self.bias[self.first..][..CHANNELS].as_ptr(),
+                scale: scale.as_ptr(),
+                bias: bias.as_ptr(),
                 cells: at.cells,
                 lines: at.lines,
                 acc_skip: (at.acc_stride - at.cells) * CHANNELS * size_of::<i32>(),
@@ -119,13 +121,14 @@ impl<'a> Sink<'a> {
                 b: self.b,
                 c: self.c,
             };
-            assert!(from + ((at.lines - 1) * at.stride + at.cells - 1) * self.cout + CHANNELS <= len);
+            require!(from + ((at.lines - 1) * at.stride + at.cells - 1) * self.cout + CHANNELS <= len);
+            require!(!acc.is_empty() && !scale.is_empty() && !bias.is_empty());
             // SAFETY: there are four accumulators a cell, and the first to the last output, checked; the ABI says that
             // there is an FPU.
             unsafe { run(acc.as_ptr(), out.add(from * size), &lines) };
             return;
         }
-        for (line, acc) in acc.chunks(at.acc_stride * CHANNELS).enumerate() {
+        for (line, acc) in acc.chunks((at.acc_stride * CHANNELS).max(1)).enumerate() {
             let from = from + line * at.stride * self.cout;
             for (cell, acc) in acc.chunks_exact(CHANNELS).enumerate().take(at.cells) {
                 self.cell(from + cell * self.cout, acc);
@@ -136,21 +139,26 @@ impl<'a> Sink<'a> {
     /// Four accumulators to the outputs from `at` on.
     #[inline(never)]
     fn cell(&mut self, at: usize, acc: &[i32]) {
-        let span = at..at + self.count;
-        let (part, b, c) = (self.part, self.b, self.c);
-        let values = acc.iter().zip(self.scale[self.first..].iter().zip(&self.bias[self.first..]));
-        let values = values.map(|(&acc, (scale, bias))| acc as f32 * (scale * part) + bias * b);
+        let (a, b, c) = (self.part, self.b, self.c);
+        let values = acc.iter().zip(rest(self.scale, self.first).iter().zip(rest(self.bias, self.first)));
+        let values = values.map(|(&acc, (scale, bias))| acc as f32 * (scale * a) + bias * b);
         match &mut self.out {
             ConvOut::I8(out) => {
-                out[span].iter_mut().zip(values).for_each(|(out, y)| *out = round_saturated::<8>(y) as i8);
+                part_mut(out, at, self.count)
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(out, y)| *out = round_saturated::<8>(y) as i8);
             }
             ConvOut::I16(out) => {
-                out[span].iter_mut().zip(values).for_each(|(out, y)| *out = round_saturated::<16>(y) as i16);
+                part_mut(out, at, self.count)
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(out, y)| *out = round_saturated::<16>(y) as i16);
             }
-            ConvOut::I16Add(out) => out[span].iter_mut().zip(values).for_each(|(out, y)| {
+            ConvOut::I16Add(out) => part_mut(out, at, self.count).iter_mut().zip(values).for_each(|(out, y)| {
                 *out = round_saturated::<16>(y + f32::from(*out) * c) as i16;
             }),
-            ConvOut::F32(out) => out[span].iter_mut().zip(values).for_each(|(out, y)| *out = y),
+            ConvOut::F32(out) => part_mut(out, at, self.count).iter_mut().zip(values).for_each(|(out, y)| *out = y),
         }
     }
 }

@@ -16,8 +16,8 @@ pub const TILE: usize = 8;
 /// weights: [pairs][4], columns: [tiles][pairs][2], y: [tiles][[`TILE`]]; the tiles' columns lie `stride` words apart.
 pub fn direct(weights: &[u32], columns: &[u32], stride: usize, y: &mut [i32], pairs: usize) {
     let tiles = y.len() / TILE;
-    assert!((1..=MAX_PAIRS).contains(&pairs) && weights.len() >= pairs * 4);
-    assert!(tiles > 0 && stride >= pairs * 2 && columns.len() >= (tiles - 1) * stride + pairs * 2);
+    require!((1..=MAX_PAIRS).contains(&pairs) && weights.len() >= pairs * 4);
+    require!(tiles > 0 && stride >= pairs * 2 && columns.len() >= (tiles - 1) * stride + pairs * 2);
     #[cfg(arm_dsp)]
     // SAFETY: the lengths were checked; it reads `pairs` steps of weights and per tile of columns, and changes
     // `tiles` whole tiles of y.

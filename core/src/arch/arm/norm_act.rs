@@ -13,6 +13,7 @@ use super::simd::{pair, round_saturated, smlad, smlald};
 use crate::math::{exp, inv_std, sqrt};
 use crate::ops::norm_act::MAX_GROUP;
 use crate::ops::{self, NormAct, NormOut};
+use crate::part::{at, part, part_mut, rest, rest_mut};
 
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
@@ -25,12 +26,12 @@ const OUTPUT: f32 = 32_000.0;
 /// [`ops::norm_act`](crate::ops::norm_act()).
 pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
     let (ch, group) = (p.channels, p.group);
-    if !group.is_multiple_of(2) || !p.a.is_finite() {
+    if !group.is_multiple_of(2) || group == 0 || !p.a.is_finite() {
         return ops::norm_act(p, input, out);
     }
     for first in (0..ch).step_by(group) {
         let mut factors = [(0.0f32, 0.0f32); MAX_GROUP];
-        let factors = &mut factors[..group];
+        let factors = part_mut(&mut factors, 0, group);
         let (sum, squares) = sums(input, ch, first, group);
         let n = (p.cells * group) as u32;
         let mean = sum as f32 / n as f32;
@@ -41,12 +42,13 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
         let mut steepest = 0.0f32;
         for (factor, c) in factors.iter_mut().zip(first..) {
             let (scale, shift) = match p.film {
-                Some(film) => (1.0 + film[c], film[ch + c]),
+                Some(film) => (1.0 + at(film, c), at(film, ch + c)),
                 None => (1.0, 0.0),
             };
-            let a = inv_std * p.gamma[c] * scale;
-            let b = (p.beta[c] * scale + shift) - mean * a;
-            most = most.max((p.gamma[c] * scale).abs() * spread + (p.beta[c] * scale + shift).abs());
+            let (gamma, beta) = (at(p.gamma, c), at(p.beta, c));
+            let a = inv_std * gamma * scale;
+            let b = (beta * scale + shift) - mean * a;
+            most = most.max((gamma * scale).abs() * spread + (beta * scale + shift).abs());
             steepest = steepest.max(a.abs());
             *factor = (a, b);
         }
@@ -65,30 +67,33 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
             continue;
         }
         // Two roundings to an integer may not follow each other; two saturations may.
+        let rounded = |y: f32| round_saturated::<22>(y * p.a) + p.zp;
+        let to_i8 = |y: f32| rounded(y).clamp(-128, 127) as i8;
+        let to_i16 = |y: f32| rounded(y).clamp(-32768, 32767) as i16;
         match (&mut out, p.silu) {
-            (NormOut::I8(out), true) => values(p, input, first, factors, |i, y| {
-                out[i] = (round_saturated::<22>(silu(y) * p.a) + p.zp).clamp(-128, 127) as i8;
-            }),
-            (NormOut::I8(out), false) => values(p, input, first, factors, |i, y| {
-                out[i] = (round_saturated::<22>(y * p.a) + p.zp).clamp(-128, 127) as i8;
-            }),
-            (NormOut::I16(out), true) => values(p, input, first, factors, |i, y| {
-                out[i] = (round_saturated::<22>(silu(y) * p.a) + p.zp).clamp(-32768, 32767) as i16;
-            }),
-            (NormOut::I16(out), false) => values(p, input, first, factors, |i, y| {
-                out[i] = (round_saturated::<22>(y * p.a) + p.zp).clamp(-32768, 32767) as i16;
-            }),
+            (NormOut::I8(out), true) => values(p, input, first, factors, out, |y| to_i8(silu(y))),
+            (NormOut::I8(out), false) => values(p, input, first, factors, out, to_i8),
+            (NormOut::I16(out), true) => values(p, input, first, factors, out, |y| to_i16(silu(y))),
+            (NormOut::I16(out), false) => values(p, input, first, factors, out, to_i16),
         }
     }
 }
 
-/// Calls `put(index in [cells][channels], q * A + B)` for every value of a group.
+/// out = output(q * A + B) for every value of a group.
 #[inline(always)]
-fn values(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], mut put: impl FnMut(usize, f32)) {
-    for (cell, values) in input.chunks_exact(p.channels).enumerate() {
-        let at = cell * p.channels + first;
-        for (i, (&q, &(a, b))) in values[first..first + factors.len()].iter().zip(factors).enumerate() {
-            put(at + i, f32::from(q) * a + b);
+fn values<T>(
+    p: &NormAct<'_>,
+    input: &[i16],
+    first: usize,
+    factors: &[(f32, f32)],
+    out: &mut [T],
+    output: impl Fn(f32) -> T,
+) {
+    for (values, cell) in input.chunks_exact(p.channels.max(1)).zip(0..) {
+        let values = part(values, first, factors.len());
+        let out = part_mut(out, cell * p.channels + first, factors.len());
+        for ((out, &q), &(a, b)) in out.iter_mut().zip(values).zip(factors) {
+            *out = output(f32::from(q) * a + b);
         }
     }
 }
@@ -106,18 +111,19 @@ fn silu_of_group(
     {
         // Four channels at a time: -B, then -A.
         let mut signed = [0.0f32; 2 * MAX_GROUP];
-        for (eight, four) in signed.chunks_exact_mut(8).zip(factors.chunks_exact(4)) {
+        for (eight, four) in signed.as_chunks_mut::<8>().0.iter_mut().zip(factors.as_chunks::<4>().0) {
             for (i, (a, b)) in four.iter().enumerate() {
                 (eight[i], eight[4 + i]) = (-b, -a);
             }
         }
         let (out, len, size, run): (*mut u8, usize, usize, asm::Run) = match out {
-            NormOut::I8(out) => (out[first..].as_mut_ptr().cast(), out.len(), 1, asm::to_i8),
-            NormOut::I16(out) => (out[first..].as_mut_ptr().cast(), out.len(), 2, asm::to_i16),
+            NormOut::I8(out) => (rest_mut(out, first).as_mut_ptr().cast(), out.len(), 1, asm::to_i8),
+            NormOut::I16(out) => (rest_mut(out, first).as_mut_ptr().cast(), out.len(), 2, asm::to_i16),
         };
-        assert!(p.cells > 0 && input.len() >= p.cells * p.channels && len >= p.cells * p.channels);
+        require!(p.cells > 0 && input.len() >= p.cells * p.channels && len >= p.cells * p.channels, None);
+        require!(first + factors.len() <= p.channels, None);
         let values = asm::Values {
-            input: input[first..].as_ptr(),
+            input: rest(input, first).as_ptr(),
             out,
             cells: p.cells,
             group: factors.len(),
@@ -329,15 +335,16 @@ fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
     let (mut sum, mut squares) = (0i32, 0i64);
     #[cfg(arm_dsp)]
     if group.is_multiple_of(4) {
-        let cells = input.len() / ch;
-        let group = Group { input: input[first..].as_ptr(), cells, group, skip: 2 * (ch - group) };
+        let cells = input.len() / ch.max(1);
+        require!(cells > 0 && group > 0 && first + group <= ch, (0, 0));
+        let group = Group { input: rest(input, first).as_ptr(), cells, group, skip: 2 * (ch - group) };
         let mut result = [0u32; 3];
         // SAFETY: each of the cells has `group` channels from the first on; cells and group are not 0.
         unsafe { sums_of_group(&group, &mut result) };
         return (result[0] as i32, u64::from(result[2]) << 32 | u64::from(result[1]));
     }
-    for cell in input.chunks_exact(ch) {
-        let (pairs, _) = cell[first..first + group].as_chunks::<2>();
+    for cell in input.chunks_exact(ch.max(1)) {
+        let (pairs, _) = part(cell, first, group).as_chunks::<2>();
         for two in pairs {
             let two = u32::from(two[0] as u16) | u32::from(two[1] as u16) << 16;
             sum = smlad(two, pair(1, 1), sum);

@@ -6,6 +6,7 @@
 use super::simd::{pair, sub16};
 use super::simd::{sxtb16, sxtb16_odd};
 use crate::ops::ConvIn;
+use crate::part::part_mut;
 
 /// Output channels of a weight panel.
 pub const CHANNELS: usize = 4;
@@ -29,18 +30,17 @@ pub fn short_word(bytes: &[i8]) -> u32 {
 /// Numbers `from..to` (from a multiple of four) of channels `first..first + 4` of `weights` [channel][sum], as a panel
 /// [pairs][4]; zeros where there is no such channel, and after the last number.
 pub fn weights(weights: &[i8], sum: usize, first: usize, from: usize, to: usize, panel: &mut [u32]) {
-    let rows = weights.chunks_exact(sum).skip(first);
+    let rows = weights.get(first * sum..).unwrap_or_default().chunks_exact(sum.max(1));
     for (lane, row) in (0..CHANNELS).zip(rows.map(Some).chain([None; CHANNELS])) {
-        let row = row.map_or(&[][..], |row| &row[from..to]);
+        let row = row.and_then(|row| row.get(from..to)).unwrap_or_default();
         let mut fill = panel.chunks_exact_mut(2 * CHANNELS);
-        let whole = row.len() / 4 * 4;
-        for (at, pairs) in (0..whole).step_by(4).zip(&mut fill) {
-            // SAFETY: `whole` is a multiple of four within the row.
-            let word = unsafe { word(row, at) };
+        let (fours, tail) = row.as_chunks::<4>();
+        for (four, pairs) in fours.iter().zip(&mut fill) {
+            let word = u32::from_le_bytes(four.map(|byte| byte as u8));
             pairs[lane] = sxtb16(word);
             pairs[CHANNELS + lane] = sxtb16_odd(word);
         }
-        for (bytes, pairs) in row[whole..].chunks(4).chain(core::iter::repeat(&[][..])).zip(fill) {
+        for (bytes, pairs) in tail.chunks(4).chain(core::iter::repeat(&[][..])).zip(fill) {
             let word = short_word(bytes);
             pairs[lane] = sxtb16(word);
             pairs[CHANNELS + lane] = sxtb16_odd(word);
@@ -51,18 +51,24 @@ pub fn weights(weights: &[i8], sum: usize, first: usize, from: usize, to: usize,
 /// The numbers `from..from + run` of the input, minus the zero point, as numbers `at..` of one of the two columns of a
 /// panel [pairs][2]. All three are multiples of four.
 pub fn column(input: &ConvIn<'_>, zero: u32, from: usize, run: usize, panel: &mut [u32], lane: usize) {
-    let panel = &mut panel[..run];
-    assert!(lane < 2 && run.is_multiple_of(4));
-    if run == 0 {
-        return;
-    }
+    require!(lane < 2 && run.is_multiple_of(4) && panel.len() >= run);
     #[cfg(arm_dsp)]
-    // SAFETY: input and panel were cut to `run` numbers, whole fours and not none.
-    unsafe {
-        let panel = panel.as_mut_ptr().add(lane);
+    {
+        // SAFETY: the panel has `run` numbers, and a lane is within the first word of two.
+        let panel = unsafe { panel.as_mut_ptr().add(lane) };
         match input {
-            ConvIn::I8(input) => asm::column_of_i8(input[from..from + run].as_ptr(), panel, run / 4, zero),
-            ConvIn::I16(input) => asm::column_of_i16(input[from..from + run].as_ptr(), panel, run / 4),
+            ConvIn::I8(input) => {
+                if let Some(input @ [_, ..]) = input.get(from..from + run) {
+                    // SAFETY: input and panel have `run` numbers, whole fours and not none.
+                    unsafe { asm::column_of_i8(input.as_ptr(), panel, run / 4, zero) }
+                }
+            }
+            ConvIn::I16(input) => {
+                if let Some(input @ [_, ..]) = input.get(from..from + run) {
+                    // SAFETY: as above.
+                    unsafe { asm::column_of_i16(input.as_ptr(), panel, run / 4) }
+                }
+            }
         }
     }
     #[cfg(not(arm_dsp))]
@@ -131,9 +137,10 @@ mod asm {
 
 /// One number of a column, anywhere in it.
 pub fn number(value: i32, at: usize, panel: &mut [u32], lane: usize) {
-    let word = &mut panel[(at / 4 * 2 + at % 2) * 2 + lane];
     let shift = at % 4 / 2 * 16;
-    *word = *word & !(0xffff << shift) | (value as u32 & 0xffff) << shift;
+    for word in part_mut(panel, (at / 4 * 2 + at % 2) * 2 + lane, 1) {
+        *word = *word & !(0xffff << shift) | (value as u32 & 0xffff) << shift;
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ use core::ops::Range;
 use super::conv::{Lines, Sink};
 use super::panel::CHANNELS;
 use crate::ops::Conv;
+use crate::part::{cut, part, part_mut, rest, rest_mut};
 use cells::{Combine, Strip};
 use product::{BEHIND, Edges, PLANE, Rows};
 use weights::Taps;
@@ -174,7 +175,7 @@ impl Method {
     fn needed(self, p: &Conv<'_>, i: usize) -> usize {
         let across = p.width.div_ceil(2);
         // The first row that is complete only with this index.
-        let row = match self.indices()[i].done {
+        let row = match self.indices().get(i).map_or(&[][..], |index| index.done) {
             [(row, ..), ..] if i + 1 == self.indices().len() => *row,
             _ => 0,
         };
@@ -220,20 +221,20 @@ impl Plan {
         let copies = if p.cin.is_multiple_of(4) { 1 } else { 2 };
         // One more for alignment.
         let fixed = copies * row_bytes(p) / 4 + groups * 2 * 16 + BEHIND + 1;
-        let rest = words.checked_sub(fixed)?;
+        let left = words.checked_sub(fixed)?;
         let all_pairs = (p.height.div_ceil(method.rows()) * p.width.div_ceil(2)).div_ceil(2);
         let all_blocks = p.cout.div_ceil(CHANNELS);
         let mut best: Option<Self> = None;
         let mut last = usize::MAX;
         for rounds in 1..=all_blocks {
             let blocks = all_blocks.div_ceil(rounds);
-            let most = rest / (groups * 16 + method.planes() * blocks * PLANE + method.spare());
+            let most = left / (groups * 16 + method.planes() * blocks * PLANE + method.spare()).max(1);
             if blocks == last || most == 0 {
                 continue;
             }
             last = blocks;
             let chunks = all_pairs.div_ceil(most);
-            let plan = Self { method, tile_pairs: all_pairs.div_ceil(chunks), blocks, cost: 0 };
+            let plan = Self { method, tile_pairs: all_pairs.div_ceil(chunks.max(1)), blocks, cost: 0 };
             let cost = plan.cost(p, chunks, rounds);
             if best.as_ref().is_none_or(|best| cost < best.cost) {
                 best = Some(Self { cost, ..plan });
@@ -270,31 +271,32 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
     let method = plan.method;
     let groups = p.cin.div_ceil(4);
     let row = p.width * p.cin;
-    assert!(input.len() >= p.height * row && p.weights.len() >= p.cout * 9 * p.cin);
+    require!(p.height > 0 && input.len() >= p.height * row && p.weights.len() >= p.cout * 9 * p.cin);
     // The panel of cells is aligned to 8 bytes: everything before it is a multiple of that.
     let odd = scratch.as_ptr().addr() / 4 % 2;
-    let (outside, rest) = scratch[odd..].split_at_mut(row_bytes(p) / 4);
-    let (last, rest) = rest.split_at_mut(if p.cin.is_multiple_of(4) { 0 } else { row_bytes(p) / 4 });
-    let (weights, rest) = rest.split_at_mut(groups * 2 * 16 + BEHIND);
-    let (cells, rest) = rest.split_at_mut(plan.tile_pairs * groups * 16);
-    let (planes, rest) = rest.split_at_mut(plan.blocks * method.planes() * plan.tile_pairs * PLANE);
-    let spare: &mut [i32] = bytemuck::cast_slice_mut(&mut rest[..plan.tile_pairs * method.spare()]);
-    let planes: &mut [i32] = bytemuck::cast_slice_mut(planes);
-    let outside: &mut [i8] = bytemuck::cast_slice_mut(outside);
+    let (outside, left) = cut(rest_mut(scratch, odd), row_bytes(p) / 4);
+    let (last, left) = cut(left, if p.cin.is_multiple_of(4) { 0 } else { row_bytes(p) / 4 });
+    let (weights, left) = cut(left, groups * 2 * 16 + BEHIND);
+    let (cells, left) = cut(left, plan.tile_pairs * groups * 16);
+    let (planes, left) = cut(left, plan.blocks * method.planes() * plan.tile_pairs * PLANE);
+    let spare = part_mut(left, 0, plan.tile_pairs * method.spare());
+    let spare: &mut [i32] = bytemuck::try_cast_slice_mut(spare).unwrap_or_default();
+    let planes: &mut [i32] = bytemuck::try_cast_slice_mut(planes).unwrap_or_default();
+    let outside: &mut [i8] = bytemuck::try_cast_slice_mut(outside).unwrap_or_default();
     outside.fill(p.zp as i8);
-    let last: &mut [i8] = bytemuck::cast_slice_mut(last);
+    let last: &mut [i8] = bytemuck::try_cast_slice_mut(last).unwrap_or_default();
     if !last.is_empty() {
         // Reading whole groups of channels goes beyond the last cell's end: not in this copy.
-        last[..row].copy_from_slice(&input[(p.height - 1) * row..][..row]);
-        last[row..].fill(0);
+        last.fill(0);
+        last.iter_mut().zip(part(input, (p.height - 1) * row, row)).for_each(|(last, &cell)| *last = cell);
     }
     let picture = Picture { p, input, outside, last };
 
     let across = p.width.div_ceil(2);
     let tiles = p.height.div_ceil(method.rows()) * across;
     let mut done = Done::new();
-    for first in (0..tiles).step_by(2 * plan.tile_pairs) {
-        for channel in (0..p.cout).step_by(CHANNELS * plan.blocks) {
+    for first in (0..tiles).step_by((2 * plan.tile_pairs).max(1)) {
+        for channel in (0..p.cout).step_by((CHANNELS * plan.blocks).max(1)) {
             for (i, index) in method.indices().iter().enumerate() {
                 let end = tiles.min(first + 2 * plan.tile_pairs).min(method.needed(p, i));
                 if end <= first {
@@ -309,14 +311,13 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
                     stride: plan.tile_pairs,
                 };
                 done.set(p, method.rows(), index.done, first..end, plan.tile_pairs);
-                let mut pass = Pass {
-                    weights: weights::Source::new(p, index.taps),
-                    product: product::Product::new(weights, cells, shape),
-                    done: &done,
+                let source = weights::Source::new(p, index.taps);
+                let (Some(source), Some(product)) = (source, product::Product::new(weights, cells, shape)) else {
+                    return;
                 };
-                let planes = &mut planes[..plan.blocks * method.planes() * plan.tile_pairs * PLANE];
+                let mut pass = Pass { weights: source, product, done: &done };
                 let channels = (channel..p.cout).step_by(CHANNELS);
-                let planes = planes.chunks_exact_mut(method.planes() * plan.tile_pairs * PLANE);
+                let planes = planes.chunks_exact_mut((method.planes() * plan.tile_pairs * PLANE).max(1));
                 pass.channels(channels.zip(planes), spare, sink);
             }
         }
@@ -345,8 +346,8 @@ impl Pass<'_> {
             self.product.run(planes, spare);
             for (lines, shift, place) in self.done.lines.iter().take(self.done.count) {
                 let acc = match *place {
-                    Place::Plane(at) => &planes[at..],
-                    Place::Spare(at) => &spare[at..],
+                    Place::Plane(at) => rest(planes, at),
+                    Place::Spare(at) => rest(spare, at),
                 };
                 sink.channels(channel, *shift);
                 sink.lines(lines, acc);
@@ -378,10 +379,11 @@ impl Done {
             let end = tiles.end.min(p.height.saturating_sub(row).div_ceil(rows) * across);
             let mut tile = tiles.start;
             while tile < end {
-                let (y, column, left) = (tile / across * rows + row, tile % across, end - tile);
+                let (y, column, left) = (tile / across.max(1) * rows + row, tile % across.max(1), end - tile);
                 // Whole tile rows together, or what there is of one.
                 let whole = column == 0 && left >= across;
-                let (lines, count) = if whole { (left / across, across) } else { (1, left.min(across - column)) };
+                let (lines, count) =
+                    if whole { (left / across.max(1), across) } else { (1, left.min(across - column)) };
                 let at = Lines {
                     cell: y * p.width + 2 * column,
                     cells: (2 * count).min(p.width - 2 * column),
@@ -394,8 +396,10 @@ impl Done {
                     Place::Plane(plane) => Place::Plane(plane * stride * PLANE + acc),
                     Place::Spare(_) => Place::Spare(acc),
                 };
-                self.lines[self.count] = (at, shift, place);
-                self.count += 1;
+                if let Some(line) = self.lines.get_mut(self.count) {
+                    *line = (at, shift, place);
+                    self.count += 1;
+                }
                 tile += lines * count;
             }
         }
@@ -415,7 +419,7 @@ struct Piece {
 fn strips(first: usize, end: usize, across: usize) -> impl Iterator<Item = Piece> {
     let mut tile = first;
     core::iter::from_fn(move || {
-        let (row, column) = (tile / across, tile % across);
+        let (row, column) = (tile / across.max(1), tile % across.max(1));
         let count = (across - column).min(end - tile);
         let piece = Piece { tile, row, column, count };
         tile += count;
@@ -440,10 +444,10 @@ impl Picture<'_> {
         let bytes = p.width * p.cin;
         let from = match usize::try_from(row) {
             Ok(row) if row + 1 == p.height && !self.last.is_empty() => self.last,
-            Ok(row) if row < p.height => &self.input[row * bytes..],
+            Ok(row) if row < p.height => rest(self.input, row * bytes),
             _ => self.outside,
         };
-        &from[x * p.cin..]
+        rest(from, x * p.cin)
     }
 
     /// Tiles `first..end` into `panel` [tile pair][channel pair][slot 4][tile of the pair 2].
@@ -451,7 +455,7 @@ impl Picture<'_> {
         let p = self.p;
         let (width, groups) = (p.width, p.cin.div_ceil(4));
         let block = groups * 16;
-        assert!(panel.len() >= (end - first).div_ceil(2) * block && panel.as_ptr().addr().is_multiple_of(8));
+        require!(panel.len() >= (end - first).div_ceil(2) * block && panel.as_ptr().addr().is_multiple_of(8));
         let (outside, zero) = Strip::zeros(index.combine, p.zp);
         for piece in strips(first, end, width.div_ceil(2)) {
             let top = (piece.row * method.rows()) as isize - 1;
@@ -464,13 +468,13 @@ impl Picture<'_> {
             let rows = index.rows.map(|row| self.row(top + row, x));
             let tiles = piece.count - usize::from(tail > 0);
             let last = 2 * tiles + 1 - left + usize::from(tail == 1);
-            assert!(rows.iter().all(|row| row.len() >= last * p.cin + 4 * groups));
+            require!(rows.iter().all(|row| row.len() >= last * p.cin + 4 * groups));
             let strip = Strip {
                 rows: rows.map(<[i8]>::as_ptr),
                 cell: p.cin,
                 groups,
                 tiles,
-                panel: panel[at / 2 * block + at % 2..].as_mut_ptr(),
+                panel: rest_mut(panel, at / 2 * block + at % 2).as_mut_ptr(),
                 block: block * 4,
                 left,
                 tail,

@@ -77,16 +77,17 @@ pub struct Product<'a> {
 
 impl<'a> Product<'a> {
     /// weights: [channel pairs][4][4], for later, and [`BEHIND`] words; data: [tile pairs][channel pairs][4][2].
-    pub fn new(weights: &'a mut [u32], data: &'a [u32], shape: Shape) -> Self {
+    /// `None` where they are not as long.
+    pub fn new(weights: &'a mut [u32], data: &'a [u32], shape: Shape) -> Option<Self> {
         let Shape { pairs, tile_pairs, rows, stride, .. } = shape;
         let planes = match rows {
             Rows::Keep(plane) | Rows::Finish(plane) => plane + 1,
             Rows::SumDifference => 2,
             Rows::Middle => 3,
         };
-        let long = weights.len() >= pairs * 4 * CHANNELS + BEHIND && data.len() >= tile_pairs * pairs * 8;
-        assert!(long && pairs > 0 && tile_pairs > 0 && stride >= tile_pairs);
-        Self {
+        require!(pairs > 0 && tile_pairs > 0 && stride >= tile_pairs, None);
+        require!(weights.len() >= pairs * 4 * CHANNELS + BEHIND && data.len() >= tile_pairs * pairs * 8, None);
+        Some(Self {
             shape,
             #[cfg(arm_dsp)]
             frame: asm::Frame::new(weights, data, &shape),
@@ -94,7 +95,7 @@ impl<'a> Product<'a> {
             data,
             planes: planes * stride * PLANE,
             spare: if rows == Rows::Middle { tile_pairs * PLANE } else { 0 },
-        }
+        })
     }
 
     /// The weights' panel, to be filled.
@@ -105,7 +106,7 @@ impl<'a> Product<'a> {
     /// planes: partial outputs of four output channels, [plane][stride][[`PLANE`]], of which the first tile pairs change;
     /// spare: [tile pairs][[`PLANE`]], one more, for [`Rows::Middle`].
     pub fn run(&mut self, planes: &mut [i32], spare: &mut [i32]) {
-        assert!(planes.len() >= self.planes && spare.len() >= self.spare);
+        require!(planes.len() >= self.planes && spare.len() >= self.spare);
         #[cfg(arm_dsp)]
         // SAFETY: all lengths were checked, here and in `new`.
         unsafe {

@@ -12,6 +12,7 @@
 use crate::arch::arm::panel::{CHANNELS, short_word};
 use crate::arch::arm::simd::{add16, sub16, sxtb16, sxtb16_odd};
 use crate::ops::Conv;
+use crate::part::{part, part_mut, put, rest_mut};
 
 /// What becomes of the taps t0, t1, t2 of a column, from the top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,11 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub fn new(p: &Conv<'a>, taps: Taps) -> Self {
+    /// `None` where there are fewer weights than channels.
+    pub fn new(p: &Conv<'a>, taps: Taps) -> Option<Self> {
         let &Conv { weights, cin, cout, .. } = p;
-        assert!(weights.len() >= cout * 9 * cin);
-        Self {
+        require!(weights.len() >= cout * 9 * cin, None);
+        Some(Self {
             weights,
             cin,
             cout,
@@ -63,16 +65,16 @@ impl<'a> Source<'a> {
                 Taps::PlusTwo => asm::plus_two,
                 Taps::MinusTwo => asm::minus_two,
             },
-        }
+        })
     }
 
     /// Transforms output channels `first..first + 4` into `panel`, of ceil(cin / 4) * 2 channel pairs; zeros where there
     /// is no such channel.
     pub fn transform(&self, first: usize, panel: &mut [u32]) {
         let (cin, sum, groups) = (self.cin, 9 * self.cin, self.cin / 4);
-        assert!(first < self.cout);
+        require!(first < self.cout && panel.len() >= self.panel);
         let all = (self.cout - first).min(CHANNELS);
-        let panel = &mut panel[..self.panel];
+        let panel = part_mut(panel, 0, self.panel);
         if all < CHANNELS {
             panel.fill(0);
         }
@@ -88,21 +90,21 @@ impl<'a> Source<'a> {
         }
         #[cfg(not(arm_dsp))]
         for group in 0..groups {
-            lanes(&self.weights[first * sum..][..all * sum], cin, self.taps, 4 * group, 4, panel);
+            lanes(part(self.weights, first * sum, all * sum), cin, self.taps, 4 * group, 4, panel);
         }
         if !cin.is_multiple_of(4) {
-            lanes(&self.weights[first * sum..][..all * sum], cin, self.taps, 4 * groups, cin % 4, panel);
+            lanes(part(self.weights, first * sum, all * sum), cin, self.taps, 4 * groups, cin % 4, panel);
         }
     }
 }
 
 /// The `count` input channels from `channel` on, up to four, zeros for the rest of the four.
 fn lanes(weights: &[i8], cin: usize, taps: Taps, channel: usize, count: usize, panel: &mut [u32]) {
-    for (lane, weights) in weights.chunks_exact(9 * cin).enumerate() {
+    for (lane, weights) in weights.chunks_exact((9 * cin).max(1)).enumerate() {
         for (half, extend) in [sxtb16, sxtb16_odd].into_iter().enumerate() {
             let twice = |x: u32| add16(x, x);
             let [g0, g1, g2] = [0, 1, 2].map(|column| {
-                let tap = |row: usize| extend(short_word(&weights[(3 * row + column) * cin + channel..][..count]));
+                let tap = |row: usize| extend(short_word(part(weights, (3 * row + column) * cin + channel, count)));
                 match taps {
                     Taps::Top => tap(0),
                     Taps::Bottom => tap(2),
@@ -113,9 +115,9 @@ fn lanes(weights: &[i8], cin: usize, taps: Taps, channel: usize, count: usize, p
                 }
             });
             let outer = add16(g0, g2);
-            let panel = &mut panel[(channel / 2 + half) * PAIR..];
+            let panel = rest_mut(panel, (channel / 2 + half) * PAIR);
             for (slot, word) in [add16(outer, g1), sub16(outer, g1), g0, g2].into_iter().enumerate() {
-                panel[slot * CHANNELS + lane] = word;
+                put(panel, slot * CHANNELS + lane, word);
             }
         }
     }
