@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
+use fewstep::flash::fit::{Fit, fit};
 use fewstep::flash::{Region, Target};
+use fewstep::nn::{Arch, Checkpoint};
 use fewstep_core::Model;
-use fewstep_core::slots::{Layout, Rules, Slots};
+use fewstep_core::slots::{HEAD_BYTES, Layout, Rules, Slots};
 use fewstep_tests::flash::Flash;
-use fewstep_tests::{Folder, fewstep_program};
+use fewstep_tests::{Folder, fewstep_program, project};
 use serde_json::Value;
 
 fn student() -> PathBuf {
@@ -197,17 +200,17 @@ fn refusals_say_what_to_change() {
 fn fit_tells_what_would_make_it_fit() {
     let file = student();
     let file = file.to_str().unwrap();
-    let fit = |arguments: &[&str]| -> Value {
+    let report = |arguments: &[&str]| -> Value {
         let output = fewstep(&[&["fit", file, "--json"], arguments].concat());
         serde_json::from_slice(&output.stdout).unwrap()
     };
-    let all = fit(&["--all"]);
+    let all = report(&["--all"]);
     let all = all.as_array().unwrap();
     assert_eq!(all.len(), Target::names().count());
     let order: Vec<_> =
         all.iter().map(|f| (!f["fits"].as_bool().unwrap(), f["estimated_seconds"].as_f64().unwrap())).collect();
     assert!(order.is_sorted(), "{order:?}");
-    let h7 = fit(&["--target", "stm32h743"]);
+    let h7 = report(&["--target", "stm32h743"]);
     assert!(h7["fits"] == true && h7["counted"] == false && h7["remedies"].as_array().unwrap().is_empty());
     assert!(h7["flash"]["image"].as_u64().unwrap() == std::fs::metadata(file).unwrap().len() + 1024);
     // The whole program ends with 2 where it does not fit, with the remedies in its message.
@@ -221,6 +224,57 @@ fn fit_tells_what_would_make_it_fit() {
     let counts = folder.join("counts.toml");
     let text = format!("[[count]]\ncpu = \"cortex-m7\"\nimage = {crc}\ninstructions_per_step = 480_000_000\n");
     std::fs::write(&counts, text).unwrap();
-    let h7 = fit(&["--target", "stm32h743", "--counts", counts.to_str().unwrap()]);
+    let h7 = report(&["--target", "stm32h743", "--counts", counts.to_str().unwrap()]);
     assert!(h7["counted"] == true && h7["estimated_seconds"] == 4.0);
+}
+
+/// The number before a word in the remedy that starts with `start`.
+fn remedy(fit: &Fit, start: &str, before: &str) -> u64 {
+    let remedy = fit.remedies.iter().find(|r| r.starts_with(start)).unwrap_or_else(|| panic!("{:?}", fit.remedies));
+    let words: Vec<&str> = remedy.split(' ').collect();
+    let place = words.iter().position(|word| *word == before).unwrap();
+    words[place - 1].parse().unwrap_or_else(|_| panic!("{remedy}"))
+}
+
+/// What is said to make it fit is done, with random weights, and then it fits.
+#[test]
+fn what_would_make_it_fit_does() {
+    let shipped = project().join("assets/fashion-mnist-student-4.safetensors");
+    let arch = Checkpoint::open(&shipped, &candle_core::Device::Cpu).unwrap().net.arch;
+    let export = |arch: &Arch, steps: usize, scratch_bytes: u32| {
+        let options = ExportOptions { scratch_bytes, ..ExportOptions::default() };
+        AlignedBytes::from(&write_image(&random_student(arch, steps, 1), &options).unwrap().bytes[..])
+    };
+    let scratch = ExportOptions::default().scratch_bytes;
+    let whole = export(&arch, 4, scratch);
+    let info = Model::parse(&whole).unwrap().info();
+    let roomy = Target::find("stm32h743").unwrap();
+    assert!(fit(&whole, &roomy, &[]).unwrap().fits);
+
+    // Fewer channels: as many as are said, down to the next multiple of 8.
+    let small = Target::find("nrf52840").unwrap();
+    let refused = fit(&whole, &small, &[]).unwrap();
+    let percent = remedy(&refused, "a narrower student", "%") as usize;
+    assert!((50..100).contains(&percent) && !refused.remedies.iter().any(|r| r.starts_with("fewer steps")));
+    let narrow = |percent: usize| Arch {
+        widths: arch.widths.iter().map(|w| w * percent / 100 / 8 * 8).collect(),
+        ..arch.clone()
+    };
+    assert!(fit(&export(&narrow(percent), 4, scratch), &small, &[]).unwrap().fits, "{percent} %");
+
+    // Fewer steps: where the image is too large by less than its rows of parameters.
+    let mut tight = roomy.clone();
+    tight.slots.bytes = info.file_bytes + HEAD_BYTES as u32 - 1500;
+    let steps = remedy(&fit(&whole, &tight, &[]).unwrap(), "fewer steps:", "instead") as usize;
+    assert!((1..4).contains(&steps) && fit(&export(&arch, steps, scratch), &tight, &[]).unwrap().fits, "{steps}");
+
+    // Less scratch, and fewer channels, for the arena.
+    let mut tight = roomy.clone();
+    tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes - 5000;
+    let less = remedy(&fit(&whole, &tight, &[]).unwrap(), "less scratch:", "bytes") as u32;
+    assert!(less < scratch && fit(&export(&arch, 4, less), &tight, &[]).unwrap().fits, "{less}");
+    tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes / 2;
+    let percent = remedy(&fit(&whole, &tight, &[]).unwrap(), "a narrower student", "%") as usize;
+    let narrower = fit(&export(&narrow(percent), 4, scratch), &tight, &[]).unwrap();
+    assert!(narrower.ram.image <= narrower.ram.room, "{percent} %: {:?}", narrower.ram);
 }

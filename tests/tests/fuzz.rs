@@ -5,6 +5,7 @@ use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::flash::{Region, Target, hex, uf2};
 use fewstep::nn::Arch;
+use fewstep_core::slots::Manifest;
 use fewstep_tests::fuzz::{fuzz, mutate};
 
 fn image(side: usize, channels: usize, heads: usize, steps: usize) -> Vec<u8> {
@@ -107,7 +108,88 @@ fn target_files() {
         let Ok(target) = Target::parse("x", &text) else { return false };
         // What is accepted can be planned for.
         let _ = fewstep::flash::fit::fit(&AlignedBytes::from(&image[..]), &target, &[]);
-        let _ = fewstep::flash::plan(&image, &target, fewstep::flash::SlotName::A, 1, 1);
+        let manifest = Manifest::of(&image, 1);
+        let _ = fewstep::flash::plan(&image, &manifest, &target, fewstep::flash::SlotName::A, 1);
         true
+    });
+}
+
+/// Every shipped scenario, with its words changed: a number, a name, a line, a byte.
+#[test]
+fn scenario_files() {
+    let folder = fewstep_tests::project().join("firmware-sim/scenarios");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    let corpus: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    const WORDS: [&str; 12] =
+        ["0", "-1", "4294967296", "18446744073709551616", "nan", "1e400", "\"\"", "[]", "{}", "true", "[[event]]", "="];
+    fuzz("scenarios", 60_000, |random| {
+        let text = &corpus[random.below(corpus.len())];
+        let changed: String;
+        let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let at = random.below(lines.len());
+        match random.below(4) {
+            0 => {
+                lines.remove(at);
+            }
+            1 => lines.insert(at, lines[random.below(lines.len())]),
+            _ => {
+                let words: Vec<&str> = lines[at].split(' ').collect();
+                let place = random.below(words.len());
+                let word = WORDS[random.below(WORDS.len())];
+                changed = words
+                    .iter()
+                    .enumerate()
+                    .map(|(i, w)| if i == place { word } else { *w })
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                lines[at] = &changed;
+            }
+        }
+        let mut bytes = lines.join("\n").into_bytes();
+        if random.chance(4) {
+            mutate(&mut bytes, random);
+        }
+        let Ok(text) = String::from_utf8(bytes) else { return false };
+        let Ok(file) = fewstep_scenario::ScenarioFile::parse(&text) else { return false };
+        // What is accepted can be told.
+        file.events.iter().map(ToString::to_string).all(|line| !line.is_empty())
+    });
+}
+
+/// Key files, private and public, damaged in any way.
+#[test]
+fn key_files() {
+    use fewstep_scenario::signing::{SigningKey, public_key};
+    let key = SigningKey::generate();
+    let corpus = [key.to_pem(), key.public_pem()];
+    fuzz("keys", 100_000, |random| {
+        let mut bytes = corpus[random.below(corpus.len())].clone().into_bytes();
+        mutate(&mut bytes, random);
+        let Ok(text) = String::from_utf8(bytes) else { return false };
+        let private = SigningKey::from_pem(&text);
+        public_key(&text).is_ok() | private.is_ok_and(|key| key.to_pem().len() == corpus[0].len())
+    });
+}
+
+/// C arrays and ELF files that the program reads back, and files of counts.
+#[test]
+fn files_read_back() {
+    let target = Target::find("stm32h743").unwrap();
+    let region = Region { address: 0x0802_0000, bytes: (0..96u8).collect() };
+    let folder = fewstep_tests::Folder::new("fuzz-read-back");
+    let counts = b"[[count]]\ncpu = \"cortex-m7\"\nimage = 0x1234\ninstructions_per_step = 35_900_000\n".to_vec();
+    let path = folder.join("x.elf");
+    fewstep::flash::write_checked(&path, &region, fewstep::flash::Format::Elf, &target).unwrap();
+    let elf = std::fs::read(&path).unwrap();
+    fuzz("ELF", 100_000, |random| {
+        let mut bytes = elf.clone();
+        mutate(&mut bytes, random);
+        fewstep::flash::elf::read(&bytes).is_ok()
+    });
+    fuzz("counts", 60_000, |random| {
+        let mut bytes = counts.clone();
+        mutate(&mut bytes, random);
+        std::str::from_utf8(&bytes).is_ok_and(|text| fewstep::flash::fit::parse_counts(text).is_ok())
     });
 }

@@ -6,7 +6,7 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
@@ -15,14 +15,17 @@ const DOCUMENTS: [&str; 12] = [
     "docs/boards.md",
     "docs/distillation.md",
     "docs/evaluation.md",
+    "docs/flashing.md",
     "docs/format.md",
     "docs/kernels.md",
+    "docs/scenarios.md",
     "docs/teachers.md",
+    "docs/threat-model.md",
     "firmware-sim/README.md",
 ];
 /// Folders whose scripts run the program.
 const SCRIPTS: [&str; 3] = ["assets", "docs/images", "tests/diffusers"];
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "data",
     "import",
     "restyle",
@@ -34,6 +37,7 @@ const VERBS: [&str; 21] = [
     "bench",
     "fit",
     "flash",
+    "key",
     "sample",
     "edit",
     "inpaint",
@@ -146,11 +150,12 @@ fn every_verb_and_flag_that_is_shown_exists() {
     // both, trains features, compares, evaluates.
     for verb in VERBS.iter().filter(|v| **v != "data") {
         let page = |name: &str| {
-            ["README.md", "docs/applications.md", "docs/evaluation.md", "docs/teachers.md"].contains(&name)
+            let pages = ["applications", "evaluation", "flashing", "teachers"].map(|page| format!("docs/{page}.md"));
+            name == "README.md" || pages.iter().any(|page| page == name)
         };
         assert!(
             shown.iter().any(|(name, line)| page(name) && line[0] == *verb),
-            "neither the README nor docs/applications.md, docs/evaluation.md or docs/teachers.md shows {verb}"
+            "neither the README nor docs/applications.md, evaluation.md, flashing.md or teachers.md shows {verb}"
         );
     }
     assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 8);
@@ -205,6 +210,22 @@ fn the_applications_run() {
 #[test]
 fn the_teachers_page_runs() {
     runs("docs/teachers.md", &["assets", "tests"], 8);
+}
+
+/// What docs/flashing.md shows runs as it stands, but for what installs packages and boots a board.
+#[cfg(unix)]
+#[test]
+fn flashing_runs() {
+    let folder = Folder::new("flashing-page");
+    let assets = fs::canonicalize(project().join("assets")).unwrap();
+    std::os::unix::fs::symlink(assets, folder.join("assets")).unwrap();
+    let lines = commands(&shell_blocks(&read("docs/flashing.md")));
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    for line in lines.iter().filter(|line| line[0] != "simulate") {
+        let output = fewstep_command(line).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "fewstep {line:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(folder.names(), ["assets", "maker.key", "maker.pub", "signed.hex", "weights.hex"]);
 }
 
 #[test]

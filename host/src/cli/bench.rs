@@ -241,7 +241,8 @@ fn on_board(image: &StudentImage, board: &str, args: &Args) -> Result<Value> {
     );
     let w = 1f32.clamp(image.model()?.info().w_min, image.model()?.info().w_max);
     let request = Request { w, ..Request::default() };
-    let (outcome, equal) = draw_on_board(image, board, &request, Duration::from_secs(900), args.json)?;
+    let options = Options { time_limit: Duration::from_secs(900), ..Options::default() };
+    let (outcome, equal) = draw_on_board(image, board, &request, &options, args.json)?;
     if !equal {
         bail!("{board}: the board's picture differs from the host's");
     }

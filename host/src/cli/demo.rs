@@ -13,6 +13,7 @@ use crate::train::RunDir;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use fewstep_core::{Direction, Request};
+use fewstep_runner::Options;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -204,7 +205,8 @@ fn draw_on_m7(file: &Path) -> Result<()> {
     let image = StudentImage::open(file)?;
     let request = Request { seed: SEED, class: 8, w: 1.0, ..Request::default() };
     println!("5. Drawing a bag on an emulated Cortex-M7 with 256 KB of RAM.");
-    match draw_on_board(&image, "an500", &request, Duration::from_secs(120), true) {
+    let options = Options { time_limit: Duration::from_secs(120), ..Options::default() };
+    match draw_on_board(&image, "an500", &request, &options, true) {
         Ok((outcome, true)) => println!(
             "   The same bytes as on this machine; {} bytes of arena, {} of stack, {} of firmware.",
             outcome.arena_bytes, outcome.stack_used, outcome.flash.firmware_bytes

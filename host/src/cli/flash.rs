@@ -1,13 +1,15 @@
 //! `fewstep flash`: a student image as a file for flash tools, or straight to a chip.
 
 use crate::files;
-use crate::flash::{Format, SlotName, Target, plan, write_checked};
+use crate::flash::{Format, SlotName, Target, plan, probe, write_checked};
 use crate::sampling::StudentImage;
 use anyhow::{Context, Result, ensure};
+use fewstep_core::slots::Manifest;
+use fewstep_scenario::signing::{MAX_KEY_FILE, SigningKey};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Write a student image for a flash tool: Intel HEX, UF2, binary, ELF or C array
+/// Write a student image for a flash tool (Intel HEX, UF2, binary, ELF or C array), or to a chip
 #[derive(clap::Args)]
 pub struct Args {
     /// Student image (.fsw)
@@ -18,11 +20,17 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "a")]
     slot: SlotName,
     /// File to write
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required_unless_present = "probe")]
+    out: Option<PathBuf>,
     /// Instead of what the ending of --out says
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "out")]
     format: Option<Format>,
+    /// Write to the chip through the debug probe that is attached; needs a build with the feature `probe`
+    #[arg(long)]
+    probe: bool,
+    /// Private key file (`fewstep key`), for firmware that takes signed images only
+    #[arg(long)]
+    sign: Option<PathBuf>,
     /// Version of the image, for firmware that takes no older one
     #[arg(long, default_value_t = 1)]
     image_version: u32,
@@ -34,11 +42,28 @@ pub struct Args {
     json: bool,
 }
 
+/// The key in a private key file.
+fn signing_key(path: &Path) -> Result<SigningKey> {
+    let name = || path.display().to_string();
+    let text =
+        String::from_utf8(files::read_file(path, MAX_KEY_FILE)?).ok().context("is not text").with_context(name)?;
+    SigningKey::from_pem(&text).with_context(name)
+}
+
 pub fn run(args: Args) -> Result<()> {
     let image = StudentImage::open(&args.file)?;
     let target = Target::find(&args.target)?;
-    files::check_output(&args.out)?;
-    let format = args.format.map_or_else(|| Format::of(&args.out), Ok)?;
+    let format = match &args.out {
+        Some(out) => {
+            files::check_output(out)?;
+            Some(args.format.map_or_else(|| Format::of(out), Ok)?)
+        }
+        None => None,
+    };
+    let key = args.sign.as_deref().map(signing_key).transpose()?;
+    if args.probe {
+        probe::check(&target)?;
+    }
     let info = image.model()?.info();
     ensure!(
         info.arena_bytes <= target.arena_bytes(),
@@ -50,22 +75,33 @@ pub fn run(args: Args) -> Result<()> {
         args.target
     );
     let bytes = image.bytes().get(..info.file_bytes as usize).context("the image is cut")?;
-    let region =
-        plan(bytes, &target, args.slot, args.image_version, args.sequence).with_context(|| image.name.clone())?;
-    let written = write_checked(&args.out, &region, format, &target)?;
+    let manifest = match &key {
+        Some(key) => key.manifest(bytes, args.image_version),
+        None => Manifest::of(bytes, args.image_version),
+    };
+    let region = plan(bytes, &manifest, &target, args.slot, args.sequence).with_context(|| image.name.clone())?;
+    let written = match (&args.out, format) {
+        (Some(out), Some(format)) => write_checked(out, &region, format, &target)?,
+        _ => Vec::new(),
+    };
+    if args.probe {
+        probe::write(&region, &target)?;
+    }
     let end = u64::from(region.address) + region.bytes.len() as u64;
     if args.json {
         let report = json!({
             "target": target.name,
             "slot": format!("{:?}", args.slot).to_lowercase(),
-            "format": format!("{format:?}").to_lowercase(),
+            "format": format.map(|format| format!("{format:?}").to_lowercase()),
             "address": region.address,
             "bytes": region.bytes.len(),
             "image_bytes": bytes.len(),
             "image_version": args.image_version,
             "sequence": args.sequence,
             "head": target.slots.head,
+            "public_key": key.as_ref().map(SigningKey::public),
             "out": written,
+            "probe": args.probe,
             "read_back": "equal",
         });
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -79,6 +115,9 @@ pub fn run(args: Args) -> Result<()> {
             region.address,
             region.bytes.len()
         );
+        if let Some(key) = &key {
+            println!("signed             for the public key {:02x?}", key.public());
+        }
     }
     Ok(())
 }

@@ -16,10 +16,13 @@ mod flash;
 mod import;
 mod inpaint;
 mod inspect;
+mod interrupt;
+mod key;
 mod morph;
 mod painting;
 mod restyle;
 mod sample;
+mod scenario;
 mod simulate;
 mod train_features;
 mod train_teacher;
@@ -56,6 +59,7 @@ enum Verb {
     Bench(bench::Args),
     Fit(fit::Args),
     Flash(flash::Args),
+    Key(key::Args),
     Demo(demo::Args),
     Completions(completions::Args),
 }
@@ -67,7 +71,8 @@ fn one_sentence(e: &clap::Error) -> String {
     format!("{}; --help shows the arguments", what.join(" ").trim_start_matches("error: "))
 }
 
-/// Runs the command line; the exit code is 0, or 2 when arguments or files are wrong.
+/// Runs the command line; the exit code is 0, 2 when arguments or files are wrong or something is not as expected, or 130
+/// after an interrupt that was waited for.
 pub fn main() -> i32 {
     common::keep_large_buffers();
     common::one_candle_thread();
@@ -108,6 +113,7 @@ pub fn main() -> i32 {
         Verb::Bench(a) => bench::run(a),
         Verb::Fit(a) => fit::run(a),
         Verb::Flash(a) => flash::run(a),
+        Verb::Key(a) => key::run(a),
         Verb::Demo(a) => demo::run(a),
         Verb::Completions(a) => completions::run(a),
     };
@@ -115,7 +121,7 @@ pub fn main() -> i32 {
         Ok(()) => 0,
         Err(e) => {
             eprintln!("fewstep: {e:#}");
-            2
+            if interrupt::asked() { interrupt::EXIT_CODE } else { 2 }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `fewstep simulate`: draws on an emulated board and compares with the host.
 
+use super::{interrupt, scenario};
 use crate::data::npz;
 use crate::files;
 use crate::picture::write_png;
@@ -11,14 +12,21 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Draw a picture on an emulated microcontroller and compare it with the host's, byte by byte
+/// Draw a picture on an emulated microcontroller and compare it with the host's, byte by byte; or play scenarios there
 #[derive(clap::Args)]
 pub struct Args {
     /// Student image (.fsw)
-    file: PathBuf,
-    /// an500 (Cortex-M7), an386 (Cortex-M4), or a board file (.toml)
-    #[arg(long)]
-    board: String,
+    #[arg(required_unless_present = "scenario", conflicts_with = "scenario")]
+    file: Option<PathBuf>,
+    /// an500 (Cortex-M7), an386 (Cortex-M4), or a board file (.toml); of a scenario instead of its own
+    #[arg(long, required_unless_present = "scenario")]
+    board: Option<String>,
+    /// Scenario files (.toml): events on a board and what is expected of it
+    #[arg(long, num_args = 1.., conflicts_with_all = ["class", "guidance", "seed", "out", "npz", "time_limit"])]
+    scenario: Vec<PathBuf>,
+    /// Folder for a report of the scenarios: junit.xml, and index.html with the pictures
+    #[arg(long, requires = "scenario")]
+    report: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
     class: u16,
     /// Guidance strength w, 0 for none
@@ -45,7 +53,7 @@ pub fn draw_on_board(
     image: &StudentImage,
     board: &str,
     request: &Request,
-    limit: Duration,
+    options: &Options,
     quiet: bool,
 ) -> Result<(Outcome, bool)> {
     let expected = draw_one(&image.model()?, request, backend("auto")?)
@@ -58,8 +66,7 @@ pub fn draw_on_board(
         steps: request.steps,
         ..fewstep_runner::Request::on(board)
     };
-    let options = Options { time_limit: limit, ..Options::default() };
-    let outcome = simulate(&guest, &options, &mut |event: Event| {
+    let outcome = simulate(&guest, options, &mut |event: Event| {
         if !quiet {
             eprintln!("{board}: {event}");
         }
@@ -69,12 +76,20 @@ pub fn draw_on_board(
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let image = StudentImage::open(&args.file)?;
+    if !args.scenario.is_empty() {
+        return scenario::run(&args.scenario, args.board.as_deref(), args.report.as_deref(), args.json);
+    }
+    let (Some(file), Some(board)) = (&args.file, &args.board) else {
+        bail!("give a student image and --board, or --scenario");
+    };
+    let image = StudentImage::open(file)?;
     for path in [&args.out, &args.npz].into_iter().flatten() {
         files::check_output(path)?;
     }
     let request = Request { seed: args.seed, class: args.class, w: args.guidance, ..Request::default() };
-    let (o, equal) = draw_on_board(&image, &args.board, &request, Duration::from_secs(args.time_limit), args.json)?;
+    let time_limit = Duration::from_secs(args.time_limit);
+    let options = Options { time_limit, stop: Some(interrupt::catch()), ..Options::default() };
+    let (o, equal) = draw_on_board(&image, board, &request, &options, args.json)?;
     let (h, w, c) = (usize::from(o.height), usize::from(o.width), usize::from(o.channels));
     if let Some(path) = &args.out {
         write_png(path, &o.picture, h, w, c)?;
@@ -112,7 +127,7 @@ pub fn run(args: Args) -> Result<()> {
         );
     }
     if !equal {
-        bail!("{}: the board's picture differs from the host's", args.board);
+        bail!("{board}: the board's picture differs from the host's");
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::Target;
 use anyhow::{Context, Result};
 use fewstep_core::format::buffer::Element;
 use fewstep_core::format::crc::crc32c;
+use fewstep_core::format::step::step_len;
 use fewstep_core::slots::HEAD_BYTES;
 use fewstep_core::{Model, format::OpRepr};
 use serde::{Deserialize, Serialize};
@@ -189,7 +190,14 @@ fn for_flash(model: &Model, flash: &Use) -> Vec<String> {
     let mut remedies = Vec::new();
     let int4 = flash.image - weights / 2;
     if int4 <= flash.room {
-        remedies.push(format!("int4 weights: {int4} bytes instead of {}", flash.image));
+        remedies.push(format!("int4 weights: about {int4} bytes instead of {}", flash.image));
+    }
+    // A step costs its row of parameters and nothing else.
+    let info = image.info();
+    let row = step_len(info.embed.into(), info.counts.ops.into()) as u64;
+    let left = u64::from(info.steps).saturating_sub(flash.over().div_ceil(row));
+    if left > 0 {
+        remedies.push(format!("fewer steps: {left} instead of {}", info.steps));
     }
     // Weights grow with the square of the channels, the rest about linearly.
     let rest = (flash.image - weights) as f64;
@@ -208,8 +216,14 @@ fn for_ram(info: &fewstep_core::Info, ram: &Use) -> Vec<String> {
         let less = scratch - ram.over();
         remedies.push(format!("less scratch: {} bytes instead of {scratch}, which is slower", less / 16 * 16));
     }
-    let part = ram.room * 100 / ram.image.max(1);
-    remedies.push(format!("a narrower student: {part} % of the channels at its widest level (estimate)"));
+    // Scratch does not shrink with the channels.
+    let buffers = ram.image.saturating_sub(scratch).max(1);
+    let (room, scratch) = match ram.room.checked_sub(scratch).filter(|room| *room >= buffers / 8) {
+        Some(room) => (room, ""),
+        None => (ram.room, ", without scratch"),
+    };
+    let part = room * 100 / buffers;
+    remedies.push(format!("a narrower student: {part} % of the channels at its widest level{scratch} (estimate)"));
     remedies
 }
 

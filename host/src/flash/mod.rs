@@ -4,11 +4,12 @@
 //! address and reads them back.
 
 mod c_array;
-mod elf;
+pub mod elf;
 pub mod fit;
 mod format;
 pub mod hex;
 mod place;
+pub mod probe;
 pub mod target;
 pub mod uf2;
 

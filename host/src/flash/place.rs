@@ -1,7 +1,7 @@
 //! What is written where: an image, with the head of its slot, at the slot's address.
 
 use super::{Region, Target};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::slots::{HEAD_BYTES, Manifest, head};
 
 /// Which of the two.
@@ -11,12 +11,16 @@ pub enum SlotName {
     B,
 }
 
-/// The bytes of a slot that boots `image` at once, without a trial.
+/// The bytes of a slot that boots `image` at once, without a trial. `manifest` is the image's.
 ///
 /// # Errors
-/// The target has no such slot, or the image does not fit into it.
-pub fn plan(image: &[u8], target: &Target, slot: SlotName, version: u32, sequence: u32) -> Result<Region> {
+/// The target has no such slot, no place for a signature, or the image does not fit.
+pub fn plan(image: &[u8], manifest: &Manifest, target: &Target, slot: SlotName, sequence: u32) -> Result<Region> {
     let name = &target.name;
+    ensure!(
+        target.slots.head || manifest.signature.is_none(),
+        "the slots of {name} have no head, which is where a signature goes: leave --sign out, or use a target file with slots.head"
+    );
     let address = match slot {
         SlotName::A => target.slots.a,
         SlotName::B => target
@@ -33,7 +37,7 @@ pub fn plan(image: &[u8], target: &Target, slot: SlotName, version: u32, sequenc
     }
     let mut bytes = Vec::with_capacity(HEAD_BYTES + image.len());
     if target.slots.head {
-        let head = head::confirmed(&Manifest::of(image, version), sequence, target.flash.write as usize)
+        let head = head::confirmed(manifest, sequence, target.flash.write as usize)
             .with_context(|| format!("{name}: flash.write = {} has no slots; correct it", target.flash.write))?;
         bytes.extend_from_slice(&head);
     }

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use fewstep_scenario::base64;
 use png::{BitDepth, ColorType, Encoder};
 
 use super::enlarge;
@@ -108,7 +109,7 @@ impl Canvas {
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&enlarge(&self.pixels, self.width, 3, SCALE))?;
         writer.finish()?;
-        let data = base64(&png);
+        let data = base64::encode(&png);
         let pieces: Vec<&[u8]> = data.as_bytes().chunks(4096).collect();
         let mut text = String::new();
         for (i, piece) in pieces.iter().enumerate() {
@@ -180,21 +181,6 @@ fn palette_color(index: u8) -> [u8; 3] {
     }
     let cube = index.saturating_sub(16);
     [cube / 36, cube / 6 % 6, cube % 6].map(|level| if level == 0 { 0 } else { 55 + 40 * level })
-}
-
-/// RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for piece in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(piece.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let digit = char::from(ALPHABET[(bits >> (18 - 6 * i)) as usize & 63]);
-            text.push(if i <= piece.len() { digit } else { '=' });
-        }
-    }
-    text
 }
 
 /// The pictures as text for a terminal of `columns` characters; `display` is not Auto.
@@ -331,15 +317,6 @@ fn question_and_answer() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_of_the_rfc() {
-        for (text, code) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")]
-        {
-            assert_eq!(base64(text.as_bytes()), code);
-        }
-    }
 
     #[test]
     fn terminals_say_what_they_can() {
