@@ -98,12 +98,12 @@ impl Player {
         board: Option<&str>,
         on_event: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Outcome, Error> {
-        let start = Instant::now();
         let board = board.unwrap_or(&scenario.file.board);
         let device = match self.devices.entry(board.into()) {
             Entry::Occupied(device) => device.into_mut(),
             Entry::Vacant(place) => place.insert(Device::new(board, &self.options, on_event)?),
         };
+        let start = Instant::now();
         device.erase()?;
         device.set_time_limit(Duration::from_secs(scenario.file.seconds));
         let mut play = Play { scenario, device, state: State::Off, running: None, boots: 0, rows: Vec::new() };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use png::{BitDepth, ColorType, Encoder};
 
-use super::{escape, figures, summary};
+use super::{counted, escape, figures, summary};
 use crate::base64;
 use crate::play::{Outcome, Picture, Row};
 
@@ -21,9 +21,9 @@ td { padding: .4rem .6rem; border-top: 1px solid var(--line); vertical-align: mi
 td:first-child { opacity: .6; text-align: right; width: 2rem; }
 tr.bad td { background: color-mix(in srgb, var(--bad) 14%, transparent); }
 .problem { color: var(--bad); font-weight: 600; } .figures { opacity: .75; font-size: .85rem; }
-img { image-rendering: pixelated; width: 56px; height: 56px; display: block; }
+img { image-rendering: pixelated; width: 84px; height: 84px; display: block; }
 .ok { color: var(--ok); } .no { color: var(--bad); }
-nav { columns: 20rem; } nav a { color: inherit; } nav li { break-inside: avoid; }
+nav { columns: 20rem; } nav ol { margin: 0; } nav a { color: inherit; } nav li { break-inside: avoid; }
 ";
 
 /// The report as a page that needs nothing beside it.
@@ -48,13 +48,14 @@ pub fn page(outcomes: &[Outcome]) -> String {
 }
 
 fn section(html: &mut String, number: usize, outcome: &Outcome) {
-    let Outcome { name, file, board, boots, seconds, passed, rows } = outcome;
+    let Outcome { name, file, board, seconds, passed, rows, .. } = outcome;
+    let boots = counted(outcome.boots, "boot");
     let class = if *passed { "passed" } else { "failed" };
     let (name, file, board) = (escape(name), escape(file), escape(board));
     let _ = writeln!(
         html,
         "<section class=\"{class}\" id=\"s{number}\"><header><h2>{name}</h2>\
-         <p>{file}, {board}, {boots} boots, {seconds:.1} s in the emulator</p></header>\n<div class=\"wide\"><table>"
+         <p>{file}, {board}, {boots}, {seconds:.1} s in the emulator</p></header>\n<div class=\"wide\"><table>"
     );
     for (number, row) in rows.iter().enumerate() {
         event(html, number + 1, row);

@@ -12,11 +12,16 @@ use crate::play::{Measured, Outcome};
 
 /// `12 scenarios, 70 events: all as expected`, or how many were not.
 pub fn summary(outcomes: &[Outcome]) -> String {
-    let events: usize = outcomes.iter().map(|outcome| outcome.rows.len()).sum();
+    let events = outcomes.iter().map(|outcome| outcome.rows.len()).sum::<usize>() as u32;
     let failed = outcomes.iter().filter(|outcome| !outcome.passed).count();
     let verdict = if failed == 0 { "all as expected".into() } else { format!("{failed} of them FAILED") };
-    let plural = if outcomes.len() == 1 { "" } else { "s" };
-    format!("{} scenario{plural}, {events} events: {verdict}", outcomes.len())
+    let scenarios = counted(outcomes.len() as u32, "scenario");
+    format!("{scenarios}, {}: {verdict}", counted(events, "event"))
+}
+
+/// `1 boot`, `2 boots`.
+fn counted(number: u32, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Figures in words, those that there are.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::figures;
+use super::{counted, figures};
 use crate::play::Outcome;
 
 /// A table a scenario: events, what came of them, figures.
@@ -10,8 +10,9 @@ pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
     for outcome in outcomes {
         let verdict = if outcome.passed { "PASSED" } else { "FAILED" };
-        let Outcome { name, file, board, boots, seconds, .. } = outcome;
-        let _ = writeln!(text, "{verdict}  {name}\n        {file}, {board}, {boots} boots, {seconds:.1} s");
+        let Outcome { name, file, board, seconds, .. } = outcome;
+        let boots = counted(outcome.boots, "boot");
+        let _ = writeln!(text, "{verdict}  {name}\n        {file}, {board}, {boots}, {seconds:.1} s");
         let width = outcome.rows.iter().map(|row| row.event.chars().count()).max().unwrap_or(0).min(60);
         for (number, row) in outcome.rows.iter().enumerate() {
             let figures = figures(&row.measured).join(", ");
