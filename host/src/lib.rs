@@ -15,6 +15,7 @@ pub mod flash;
 pub mod nn;
 pub mod noise;
 pub mod onnx;
+pub mod page;
 pub mod picture;
 pub mod progress;
 pub mod quant;

@@ -153,6 +153,7 @@ fn fine_tuning_follows_the_float_student() {
     let phase = Phase {
         name: "int8",
         net: damaged,
+        kind: Kind::Student(steps),
         auxiliary: None,
         schedule: Schedule { pictures: 6400, batch: 32, lr: 1e-3, constant: 0.0 },
         optimizer: AdamWOptions { ema: 0.99, ..AdamWOptions::default() },

@@ -6,7 +6,7 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: [&str; 16] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
@@ -18,6 +18,7 @@ const DOCUMENTS: [&str; 15] = [
     "docs/flashing.md",
     "docs/format.md",
     "docs/kernels.md",
+    "docs/page.md",
     "docs/scenarios.md",
     "docs/teachers.md",
     "docs/threat-model.md",
@@ -25,13 +26,14 @@ const DOCUMENTS: [&str; 15] = [
 ];
 /// Folders whose scripts run the program.
 const SCRIPTS: [&str; 3] = ["assets", "docs/images", "tests/diffusers"];
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 24] = [
     "data",
     "import",
     "restyle",
     "train-teacher",
     "distill",
     "evaluate",
+    "report",
     "train-features",
     "export",
     "bench",
@@ -43,6 +45,7 @@ const VERBS: [&str; 22] = [
     "inpaint",
     "morph",
     "augment",
+    "page",
     "inspect",
     "compare",
     "simulate",
@@ -146,16 +149,21 @@ fn every_verb_and_flag_that_is_shown_exists() {
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // README and three pages show all of them but what works on data sets; the script trains, distils twice, exports
+    // README and some pages show all of them but what works on data sets; the script trains, distils twice, exports
     // both, trains features, compares, evaluates.
+    const SHOWING: [&str; 7] = [
+        "README.md",
+        "docs/applications.md",
+        "docs/distillation.md",
+        "docs/evaluation.md",
+        "docs/flashing.md",
+        "docs/page.md",
+        "docs/teachers.md",
+    ];
     for verb in VERBS.iter().filter(|v| **v != "data") {
-        let page = |name: &str| {
-            let pages = ["applications", "evaluation", "flashing", "teachers"].map(|page| format!("docs/{page}.md"));
-            name == "README.md" || pages.iter().any(|page| page == name)
-        };
         assert!(
-            shown.iter().any(|(name, line)| page(name) && line[0] == *verb),
-            "neither the README nor docs/applications.md, evaluation.md, flashing.md or teachers.md shows {verb}"
+            shown.iter().any(|(name, line)| SHOWING.contains(name) && line[0] == *verb),
+            "none of {SHOWING:?} shows {verb}"
         );
     }
     assert_eq!(shown.iter().filter(|(name, _)| *name == "assets/make.sh").count(), 8);
@@ -204,6 +212,12 @@ fn runs(page: &str, folders: &[&str], least: usize) {
 #[test]
 fn the_applications_run() {
     runs("docs/applications.md", &["assets", "docs"], 10);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_browsers_page_runs() {
+    runs("docs/page.md", &["assets"], 2);
 }
 
 #[cfg(unix)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use fewstep::data::Dataset;
 use fewstep::diffusion::{SampleRequest, Sampler, guided_v, sample};
-use fewstep::nn::{AdamWOptions, Engine, Params, Precision, Query, Stage, UNet, native};
+use fewstep::nn::{AdamWOptions, Engine, Kind, Params, Precision, Query, Stage, UNet, native};
 use fewstep::train::{
     Angles, Batches, Guidance, Halving, Jump, Live, Moments, Objective, Phase, RunDir, Schedule, Segments, Teacher,
     Weight,
@@ -34,6 +34,7 @@ fn train(name: &str, net: &UNet, data: &Dataset, objective: &dyn Objective, s: S
     let phase = Phase {
         name,
         net: net.clone(),
+        kind: Kind::Guided,
         auxiliary: None,
         schedule: Schedule { pictures: s.pictures, batch: 32, lr: s.lr, constant: 0.4 },
         optimizer: AdamWOptions { ema: s.ema, ..AdamWOptions::default() },
@@ -154,6 +155,7 @@ fn teacher_guidance_and_halving_learn() {
     let phase = Phase {
         name: "moments",
         net: guided.clone(),
+        kind: Kind::Guided,
         auxiliary: Some(guided.clone()),
         schedule: Schedule { pictures: 19_200, batch: 32, lr: 1e-3, constant: 0.4 },
         optimizer: AdamWOptions { ema: 0.98, ..AdamWOptions::default() },

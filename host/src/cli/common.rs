@@ -1,6 +1,7 @@
 //! What several verbs share.
 
 use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
 
 /// Sets the number of worker threads; 0 leaves one a core.
 pub fn use_threads(threads: usize) -> Result<()> {
@@ -29,4 +30,10 @@ pub fn keep_large_buffers() {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
+}
+
+/// The folder of the shipped models and pictures that has `file`: of the working folder, or where this was compiled.
+pub fn assets_with(file: &str) -> Option<PathBuf> {
+    let places = [PathBuf::from("assets"), Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets")];
+    places.into_iter().find(|place| place.join(file).exists())
 }

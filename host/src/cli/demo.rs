@@ -1,5 +1,6 @@
 //! `fewstep demo`: the whole way in a few minutes, with nothing but the shipped files.
 
+use super::common::assets_with;
 use super::export::export;
 use super::simulate::draw_on_board;
 use crate::data::{self, Split};
@@ -85,14 +86,9 @@ pub fn run(args: Args) -> Result<()> {
 
 /// The folder of the shipped files: named, beside the working folder, or where this program was built.
 fn find_assets(named: Option<PathBuf>) -> Result<PathBuf> {
-    if let Some(folder) = named {
-        return Ok(folder);
-    }
-    let places = [PathBuf::from("assets"), Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets")];
-    places
-        .into_iter()
-        .find(|p| p.join(TEACHER).exists())
-        .with_context(|| format!("the demo's files ({TEACHER} and others) were not found; run it in the project's folder or give --assets DIR"))
+    named.or_else(|| assets_with(TEACHER)).with_context(|| {
+        format!("the demo's files ({TEACHER} and others) were not found; run it in the project's folder or give --assets DIR")
+    })
 }
 
 /// A student with half the teacher's blocks, from a few minutes of distillation on the shipped pictures.

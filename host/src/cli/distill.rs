@@ -343,5 +343,7 @@ pub fn run(mut args: Args) -> Result<()> {
     for student in distill(&teacher, &data, &device, &run, &plan)? {
         println!("{}", student.display());
     }
+    run.report();
+    println!("{}", run.path("report.html").display());
     Ok(())
 }

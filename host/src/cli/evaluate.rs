@@ -5,7 +5,7 @@ use super::compare::psnr;
 use crate::data::{self, Dataset, Split, npz};
 use crate::evaluate::{
     AgainstTeacher, Cache, Drawing, Figures, LayerReport, Pair, Reference, Report, Role, Row, Scores, Set, Shown,
-    layer_losses, loss_curves,
+    layer_losses,
 };
 use crate::export::Graph;
 use crate::features::{Extractor, Training};
@@ -15,6 +15,7 @@ use crate::nn::{Engine, Precision};
 use crate::noise::{Purpose, Stream};
 use crate::progress::Progress;
 use crate::sampling::Source;
+use crate::train::report::loss_curves;
 use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -232,6 +233,12 @@ fn same_student(image: &Row, float: &Row) -> bool {
 
 pub fn run(args: Args) -> Result<()> {
     check(&args)?;
+    ensure!(
+        !args.out.join("options.json").exists(),
+        "--out {}: is a run folder with a report of its own; name a folder in it, such as {}",
+        args.out.display(),
+        args.out.join("evaluation").display()
+    );
     use_threads(args.threads)?;
     Engine::select(args.precision)?;
     let extractor = Extractor::open(&args.features)?;

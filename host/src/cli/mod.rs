@@ -19,7 +19,9 @@ mod inspect;
 mod interrupt;
 mod key;
 mod morph;
+mod page;
 mod painting;
+mod report;
 mod restyle;
 mod sample;
 mod scenario;
@@ -52,9 +54,11 @@ enum Verb {
     Restyle(restyle::Args),
     Morph(morph::Args),
     Augment(augment::Args),
+    Page(page::Args),
     Inspect(inspect::Args),
     Compare(compare::Args),
     Evaluate(evaluate::Args),
+    Report(report::Args),
     Simulate(simulate::Args),
     Bench(bench::Args),
     Fit(fit::Args),
@@ -106,9 +110,11 @@ pub fn main() -> i32 {
         Verb::Restyle(a) => restyle::run(a),
         Verb::Morph(a) => morph::run(a),
         Verb::Augment(a) => augment::run(a),
+        Verb::Page(a) => page::run(a),
         Verb::Inspect(a) => inspect::run(a),
         Verb::Compare(a) => compare::run(a),
         Verb::Evaluate(a) => evaluate::run(a),
+        Verb::Report(a) => report::run(a),
         Verb::Simulate(a) => simulate::run(a),
         Verb::Bench(a) => bench::run(a),
         Verb::Fit(a) => fit::run(a),

@@ -64,6 +64,7 @@ pub fn run(args: Args) -> Result<()> {
     let phase = Phase {
         name: "teacher",
         net,
+        kind: Kind::Teacher,
         auxiliary: None,
         schedule,
         optimizer,
@@ -82,7 +83,10 @@ pub fn run(args: Args) -> Result<()> {
     let teacher = Checkpoint { kind: Kind::Teacher, net, class_names: data.class_names, provenance };
     teacher.save(&out, DType::F32)?;
     println!("{}", out.display());
-    save_half(&teacher, &out)
+    save_half(&teacher, &out)?;
+    run.report();
+    println!("{}", run.path("report.html").display());
+    Ok(())
 }
 
 /// Writes the checkpoint in f16 beside its f32 file, for shipping: half the size.

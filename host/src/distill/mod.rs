@@ -283,6 +283,7 @@ impl Distiller<'_> {
         let phase = Phase {
             name: s.name,
             net: s.net,
+            kind: s.kind,
             auxiliary: s.auxiliary,
             schedule: Schedule { pictures: s.pictures, batch: self.plan.batch, lr: s.lr, constant: s.constant },
             optimizer: AdamWOptions { ema: s.ema, ..AdamWOptions::default() },

@@ -29,5 +29,5 @@ pub use frechet::{Gaussian, Root};
 pub use kid::{kid, squared_mmd};
 pub use layers::{LayerReport, Loss, StepLoss, layer_losses};
 pub use manifold::{Manifold, NEIGHBOURS, Neighbours};
-pub use report::{AgainstTeacher, Pair, Report, Role, Row, Shown, loss_curves};
+pub use report::{AgainstTeacher, Pair, Report, Role, Row, Shown};
 pub use score::Scores;

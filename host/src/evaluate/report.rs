@@ -4,8 +4,9 @@ use super::bootstrap::Figure;
 use super::figures::Figures;
 use super::layers::{LayerReport, StepLoss};
 use crate::files;
+use crate::picture::html::{self, escape};
 use crate::picture::{Grid, Plot, Series};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -324,7 +325,7 @@ impl Report<'_> {
     }
 
     fn page(&self, grid: bool, curves: &[(String, Plot)]) -> String {
-        let mut page = String::from(HEAD);
+        let mut page = html::head("Evaluation");
         let mut put = |text: String| page.push_str(&text);
         put(format!(
             "<h1>Evaluation</h1>\n<p>{} pictures a set against {} real test pictures. Features {} <code>{}</code>, seed {}. \
@@ -427,48 +428,4 @@ impl Report<'_> {
 /// The pair of an int8 row with the float student of the same steps.
 fn float_pair<'a>(row: &'a Row, rows: &[Row]) -> Option<&'a Pair> {
     row.pairs.iter().find(|p| !rows.iter().any(|r| r.role == Role::Teacher && r.file == p.file))
-}
-
-/// Loss curves of a run folder's statistics, a line for each phase.
-///
-/// # Errors
-/// When the file is missing or is no run's.
-pub fn loss_curves(run: &Path) -> Result<(String, Plot)> {
-    #[derive(Deserialize)]
-    struct Line {
-        phase: String,
-        pictures: f64,
-        loss: f64,
-    }
-    let path = run.join("stats.jsonl");
-    let text = String::from_utf8(files::read_file(&path, 64 << 20)?)
-        .with_context(|| format!("{}: is no text; name a run folder", path.display()))?;
-    let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut plot = Plot {
-        title: format!("Training loss: {name}"),
-        x_label: "pictures".into(),
-        y_label: "loss".into(),
-        log_y: true,
-        ..Plot::default()
-    };
-    for (i, line) in text.lines().enumerate() {
-        let line: Line = serde_json::from_str(line)
-            .with_context(|| format!("{}: line {} is no statistics; name a run folder", path.display(), i + 1))?;
-        let point = (line.pictures, line.loss);
-        match plot.series.iter_mut().find(|s| s.name == line.phase) {
-            Some(series) => series.points.push(point),
-            None => plot.series.push(Series { name: line.phase, points: vec![point], ..Series::default() }),
-        }
-    }
-    Ok((format!("loss-{name}"), plot))
-}
-
-const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Evaluation</title>\n<style>\
-body{font:15px system-ui,sans-serif;margin:2em auto;max-width:1200px;padding:0 1em;color:#262a32;background:#fafaf8}\
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}\
-td:first-child,th:first-child{text-align:left}small{color:#808690}img,svg{max-width:100%;height:auto}\
-code{font-size:90%}</style>\n";
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -2,6 +2,7 @@
 
 mod font;
 mod grid;
+pub mod html;
 mod plan;
 mod plot;
 mod terminal;

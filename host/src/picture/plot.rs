@@ -286,7 +286,7 @@ pub(super) fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &st
 }
 
 /// Text for XML: markup escaped, control characters (which XML forbids) as spaces.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
         match c {

@@ -2,16 +2,20 @@
 //!
 //! A phase has an [`Objective`], which turns a batch into inputs and a target v, and a budget of pictures. The loop
 //! owns everything else: batches, gradients, optimizer, moving average, progress, statistics, checkpoints. All
-//! randomness is addressed by (seed, step), so a run that was killed goes on with the same bits.
+//! randomness is addressed by (seed, step), so a run that was killed goes on with the same bits. A run folder explains
+//! itself in [`report`], which is made of its files alone.
 
 mod batch;
+mod invocation;
 mod learner;
 mod live;
 mod moments;
 mod objective;
 mod phase;
+pub mod report;
 mod run_dir;
 mod segments;
+mod snapshot;
 
 pub use batch::{Address, Batch, Batches};
 pub use live::{Live, Turn};

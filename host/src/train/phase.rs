@@ -5,8 +5,9 @@ use super::learner::Learner;
 use super::live::{Live, Turn};
 use super::objective::Objective;
 use super::run_dir::RunDir;
+use super::snapshot;
 use crate::data::Dataset;
-use crate::nn::{AdamWOptions, Params, Query, UNet, read_tensors, write_tensors};
+use crate::nn::{AdamWOptions, Kind, Params, Query, UNet, read_tensors, write_tensors};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
@@ -58,6 +59,8 @@ pub struct Phase<'a> {
     /// Name in statistics and of the saved state.
     pub name: &'a str,
     pub net: UNet,
+    /// What the network becomes: how snapshots are drawn.
+    pub kind: Kind,
     /// A second network, which the objective gives turns to; its pictures count too.
     pub auxiliary: Option<UNet>,
     pub schedule: Schedule,
@@ -194,6 +197,15 @@ impl Phase<'_> {
                 self.run.log(&Stats { phase: self.name, pictures, loss, auxiliary_loss, grad_norm, lr, seconds })?;
                 let shown = loss.or(auxiliary_loss).unwrap_or_default();
                 progress.set(pictures, &format!("loss {shown:.4}"));
+                if done * snapshot::COUNT / total > (done - done.min(log_steps)) * snapshot::COUNT / total
+                    || done == total
+                {
+                    let net = learners[0].average();
+                    snapshot::take(self.run, self.name, self.kind, &net, pictures, self.device)?;
+                    self.run.report();
+                    // Training is timed alone.
+                    clock = Instant::now();
+                }
                 // State is saved where the sum of losses is empty, so that resumed statistics are the same too.
                 if saved.elapsed() >= save_every && done < total {
                     self.save(&learners, done, seconds)?;

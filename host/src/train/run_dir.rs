@@ -1,5 +1,8 @@
-//! A run folder: options.json, stats.jsonl, checkpoints, and the state to go on from.
+//! A run folder: options.json, commands.jsonl, stats.jsonl, snapshots, checkpoints, the state to go on from, report.html.
 
+use super::invocation::{self, Invocation};
+use super::report;
+use super::snapshot;
 use crate::files;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -37,11 +40,15 @@ impl RunDir {
             fs::create_dir_all(root).with_context(|| format!("cannot make the folder {}", root.display()))?;
             files::write_atomic(&file, |w| Ok(writeln!(w, "{}", serde_json::to_string_pretty(&options)?)?))?;
         }
-        // A write that was killed.
-        for name in names(root)?.iter().filter(|name| is_leftover(name)) {
-            let _ = fs::remove_file(root.join(name));
+        // Writes that were killed.
+        for folder in [root.to_path_buf(), root.join(snapshot::FOLDER)].iter().filter(|folder| folder.is_dir()) {
+            for name in names(folder)?.iter().filter(|name| is_leftover(name)) {
+                let _ = fs::remove_file(folder.join(name));
+            }
         }
-        Ok(RunDir { root: root.to_path_buf() })
+        let run = RunDir { root: root.to_path_buf() };
+        run.append(invocation::FILE, &Invocation::current())?;
+        Ok(run)
     }
 
     /// A path in the folder.
@@ -51,7 +58,18 @@ impl RunDir {
 
     /// Appends one line of statistics.
     pub fn log(&self, line: &impl Serialize) -> Result<()> {
-        let path = self.path("stats.jsonl");
+        self.append("stats.jsonl", line)
+    }
+
+    /// Writes `report.html` anew. Where that fails the run goes on: `fewstep report` can make it later.
+    pub fn report(&self) {
+        if let Err(e) = report::write(&self.root) {
+            eprintln!("no report.html: {e:#}");
+        }
+    }
+
+    fn append(&self, name: &str, line: &impl Serialize) -> Result<()> {
+        let path = self.path(name);
         let mut file = OpenOptions::new()
             .create(true)
             .append(true)
