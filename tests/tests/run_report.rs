@@ -39,7 +39,7 @@ impl Files {
 #[test]
 fn runs_explain_themselves() {
     let files = Files::new("runs");
-    let train = format!("train-teacher --data @data --out @teacher --images 320 {SHORT}");
+    let train = format!("train-teacher --data @data --out @teacher --images 320 --precision f32 {SHORT}");
     let said = files.run(&train);
     assert!(said.lines().last().unwrap().ends_with("teacher/report.html"), "{said}");
     let page = files.page("teacher");

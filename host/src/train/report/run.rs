@@ -42,6 +42,11 @@ pub fn write(run: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Whether `value` was an f32, but for the last digits of its text.
+fn is_f32(value: f64) -> bool {
+    (f64::from(value as f32) - value).abs() <= 4.0 * f64::EPSILON * value.abs()
+}
+
 /// A value without the quotes of JSON.
 fn shown(value: &Value) -> String {
     match value {
@@ -50,7 +55,7 @@ fn shown(value: &Value) -> String {
         Value::Null => "not set".into(),
         Value::Number(number) => match number.as_f64() {
             // What was an f32 has the digits of one.
-            Some(value) if !number.is_u64() && f64::from(value as f32) == value => (value as f32).to_string(),
+            Some(value) if !number.is_u64() && is_f32(value) => (value as f32).to_string(),
             _ => number.to_string(),
         },
         Value::Bool(_) | Value::Object(_) => value.to_string(),
