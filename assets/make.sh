@@ -22,6 +22,9 @@ done
 for steps in 4 2 1; do
   "$fewstep" export "$runs/students/student-$steps.safetensors" --steps "$steps" --out "assets/fashion-mnist-student-$steps.fsw"
 done
+# The student by mcd with weights of four bits.
+"$fewstep" export assets/fashion-mnist-student-4-mcd.safetensors --steps 4 --weights int4 \
+  --out assets/fashion-mnist-student-4-int4.fsw
 # Figures of two extractors cannot be compared: made anew only where it is missing.
 [ -f assets/fashion-mnist-features.safetensors ] ||
   "$fewstep" train-features --data "$data" --out assets/fashion-mnist-features.safetensors --images 600000 --seed 1 \

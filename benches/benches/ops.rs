@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fewstep_benches::Numbers;
 use fewstep_core::ops::embed::{Dense, GUIDANCE_FEATURES};
-use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, Weights};
 use fewstep_core::sampler::noise::normals;
 use fewstep_core::sampler::picture::Geometry;
 use fewstep_core::{Arena, Backend};
@@ -60,7 +60,7 @@ fn conv(c: &mut Criterion) {
             cin,
             cout,
             kernel,
-            weights: &weights,
+            weights: Weights::Int8(&weights),
             scale: &scale,
             bias: &bias,
             a: if wide_input { 0.01 } else { 1.0 },
@@ -126,8 +126,8 @@ fn embed(c: &mut Criterion) {
         time: &time,
         class: &class,
         guidance: &guidance,
-        hidden: Dense { weights: &hidden_weights, scale: &hidden_scale, bias: &hidden_bias },
-        film: Dense { weights: &film_weights, scale: &film_scale, bias: &film_bias },
+        hidden: Dense { weights: Weights::Int8(&hidden_weights), scale: &hidden_scale, bias: &hidden_bias },
+        film: Dense { weights: Weights::Int8(&film_weights), scale: &film_scale, bias: &film_bias },
         w: 1.5,
     };
     let (mut first, mut second, mut film) = (vec![0.0; e], vec![0.0; e], vec![0.0; f]);

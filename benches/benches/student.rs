@@ -1,4 +1,5 @@
-//! A student of the shipped architecture with random weights: parsing, one step, whole pictures, for every backend.
+//! A student of the shipped architecture with random weights, of eight bits and of four: parsing, one step, whole
+//! pictures, for every backend.
 //!
 //! Throughput of steps and pictures is multiply-accumulates a second.
 
@@ -6,7 +7,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fewstep::export::{ExportOptions, random_student, write_image};
+use fewstep::export::{ExportOptions, StudentSpec, random_int4_student, random_student, write_image};
 use fewstep::nn::Arch;
 use fewstep_core::{Aligned, Arena, Backend, Model, Request, Sampler, Session};
 
@@ -15,15 +16,19 @@ const STEPS: u16 = 4;
 const FILE_BYTES: usize = 1 << 20;
 const ARENA_BYTES: usize = 1 << 17;
 
-fn student(c: &mut Criterion) {
+fn students(c: &mut Criterion) {
     let arch = Arch::for_pictures(28, 28, 1, 10);
-    let spec = random_student(&arch, STEPS.into(), 1);
-    let exported = write_image(&spec, &ExportOptions::default()).expect("a random student fits the format").bytes;
+    student(c, "student", &random_student(&arch, STEPS.into(), 1));
+    student(c, "student, int4", &random_int4_student(&arch, STEPS.into(), 1));
+}
+
+fn student(c: &mut Criterion, name: &str, spec: &StudentSpec) {
+    let exported = write_image(spec, &ExportOptions::default()).expect("a random student fits the format").bytes;
     let mut image = Box::new(Aligned([0u8; FILE_BYTES]));
     image.0[..exported.len()].copy_from_slice(&exported);
     let image = &image.0[..exported.len()];
 
-    let mut group = c.benchmark_group("student");
+    let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Bytes(image.len() as u64));
     group.bench_function("parse", |b| b.iter(|| Model::parse(black_box(image))));
 
@@ -59,5 +64,5 @@ fn config() -> Criterion {
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
 }
 
-criterion_group!(name = benches; config = config(); targets = student);
+criterion_group!(name = benches; config = config(); targets = students);
 criterion_main!(benches);

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use fewstep_core::Backend;
 use fewstep_core::ops::embed::{Dense, GUIDANCE_FEATURES};
-use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, Weights};
 use fewstep_core::sampler::noise::philox4x32;
 
 /// Repeatable bytes.
@@ -41,9 +41,8 @@ fn run(backend: Backend, layer: &str, times: usize) -> Option<usize> {
             let kernel: usize = kind[..1].parse().ok()?;
             let (weights, scale, bias) = (weights(cout * kernel * kernel * cin), vec![0.01; cout], vec![0.1; cout]);
             let zp = if kind.ends_with("i16") { 0 } else { -100 };
-            let (scale, bias) = (&scale[..], &bias[..]);
-            let p =
-                Conv { height, width, cin, cout, kernel, weights: &weights, scale, bias, a: 1.0, b: 9.0, c: 0.9, zp };
+            let (weights, scale, bias) = (Weights::Int8(&weights), &scale[..], &bias[..]);
+            let p = Conv { height, width, cin, cout, kernel, weights, scale, bias, a: 1.0, b: 9.0, c: 0.9, zp };
             let (q8, q16, mut out) =
                 (bytes(height * width * cin), words(height * width * cin), words(height * width * cout));
             for _ in 0..times {
@@ -88,8 +87,8 @@ fn run(backend: Backend, layer: &str, times: usize) -> Option<usize> {
                 time: &time,
                 class: &class,
                 guidance: &guidance,
-                hidden: Dense { weights: &w2, scale: &s2, bias: &s2 },
-                film: Dense { weights: &wf, scale: &sf, bias: &sf },
+                hidden: Dense { weights: Weights::Int8(&w2), scale: &s2, bias: &s2 },
+                film: Dense { weights: Weights::Int8(&wf), scale: &sf, bias: &sf },
                 w: 1.5,
             };
             let (mut first, mut second, mut film) = (floats(e), floats(e), floats(f));

@@ -66,12 +66,12 @@ fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f3
         class,
         guidance,
         hidden: Dense {
-            weights: image.i8s(tensors.hidden_weights),
+            weights: image.weights(tensors.hidden_weights),
             scale: image.f32s(tensors.hidden_scale),
             bias: image.f32s(tensors.hidden_bias),
         },
         film: Dense {
-            weights: image.i8s(tensors.film_weights),
+            weights: image.weights(tensors.film_weights),
             scale: image.f32s(tensors.film_scale),
             bias: image.f32s(tensors.film_bias),
         },
@@ -101,7 +101,7 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 cin: src.channels.into(),
                 cout: dst.channels.into(),
                 kernel: kernel.into(),
-                weights: image.i8s(weights),
+                weights: image.weights(weights),
                 scale: image.f32s(scale),
                 bias: image.f32s(bias),
                 a: p.a,
@@ -120,7 +120,7 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 Element::F32 => ConvOut::F32(typed(out)),
             };
             match image.tensor(weights).ok()?.layout {
-                Layout::Canonical => (kernels.conv)(&conv, input, out, scratch),
+                Layout::Canonical | Layout::Int4 => (kernels.conv)(&conv, input, out, scratch),
                 Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, scratch),
             }
         }

@@ -46,10 +46,11 @@ fn repair(bytes: &mut [u8]) {
 
 #[test]
 fn loader_and_one_step() {
-    let corpus: [&[u8]; 3] = [
+    let corpus: [&[u8]; 4] = [
         include_bytes!("images/plain.fsw"),
         include_bytes!("images/attention.fsw"),
         include_bytes!("images/colour.fsw"),
+        include_bytes!("images/int4.fsw"),
     ];
     fuzz("loader and one step", 6_000, |random| {
         let mut bytes = corpus[random.below(corpus.len())].to_vec();

@@ -15,10 +15,11 @@ use fewstep_core::format::crc::crc32c;
 use fewstep_core::{Backend, IMAGE_ALIGN, Model, Request, Sampler, Session};
 
 /// File, number of pictures, CRC-32C of the pictures one behind the other.
-const GOLDEN: [(&str, u16, u32); 3] = [
+const GOLDEN: [(&str, u16, u32); 4] = [
     ("fashion-mnist-student-1.fsw", 20, 0x8ef7_045b),
     ("fashion-mnist-student-2.fsw", 2, 0x3476_65c3),
     ("fashion-mnist-student-4.fsw", 2, 0xcbd1_f301),
+    ("fashion-mnist-student-4-int4.fsw", 2, 0xa943_ed24),
 ];
 
 /// `len` bytes aligned as an image and an arena have to be.

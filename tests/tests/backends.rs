@@ -1,6 +1,6 @@
 //! Whole pictures are the same bytes with every backend that this CPU runs, and from images of every profile.
 
-use fewstep::export::{ExportOptions, random_student, write_image};
+use fewstep::export::{ExportOptions, StudentSpec, random_int4_student, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::Arch;
 use fewstep_core::{Backend, Model, Profile, Request, Sampler, Session};
@@ -35,32 +35,48 @@ fn pictures_are_equal_to_scalar() {
     };
     for (arch, pictures) in [(shipped, 3), (three, 10), (flat, 10)] {
         let spec = random_student(&arch, 4, 7);
-        let images = [Profile::Canonical, Profile::X86Vnni].map(|profile| {
+        // Weights of four bits, and the integers that they stand for.
+        let int4 = random_int4_student(&arch, 4, 7);
+        let mut decoded = int4.clone();
+        decoded.film.multipliers = None;
+        decoded.convs.values_mut().for_each(|conv| conv.multipliers = None);
+        let image = |spec: &StudentSpec, profile| {
             let options = ExportOptions { profile, ..ExportOptions::default() };
-            AlignedBytes::from(write_image(&spec, &options).unwrap().bytes.as_slice())
-        });
-        let models = images.each_ref().map(|bytes| Model::parse(bytes).unwrap());
-        let mut arena = AlignedBytes::from(vec![0u8; models[0].arena_bytes()].as_slice());
-        let mut draw = |model: &Model<'_>, backend: Backend, seed: u64, sampler: Sampler| {
-            let mut out = vec![0; model.output_bytes()];
-            let mut session = Session::with_backend(model, &mut arena, backend).unwrap();
-            let request = Request { seed, class: (seed % 3) as u16, w: 1.5, sampler, ..Request::default() };
-            session.sample(&request, &mut out).unwrap();
-            out
+            AlignedBytes::from(write_image(spec, &options).unwrap().bytes.as_slice())
         };
-        for seed in 0..pictures {
-            for sampler in [Sampler::Deterministic, Sampler::Stochastic] {
-                let want = draw(&models[0], Backend::scalar(), seed, sampler);
-                for model in &models {
-                    for backend in Backend::all() {
-                        let profile = model.info().profile;
-                        assert_eq!(
-                            draw(model, backend, seed, sampler),
-                            want,
-                            "{} {profile:?} {arch:?} seed {seed}",
-                            backend.name()
-                        );
-                    }
+        for images in [
+            [image(&spec, Profile::Canonical), image(&spec, Profile::X86Vnni)],
+            [image(&decoded, Profile::Canonical), image(&int4, Profile::Canonical)],
+        ] {
+            compare(&images, pictures, &arch);
+        }
+    }
+}
+
+/// Pictures of all images are those of the first with the scalar kernels.
+fn compare(images: &[AlignedBytes; 2], pictures: u64, arch: &Arch) {
+    let models = images.each_ref().map(|bytes| Model::parse(bytes).unwrap());
+    let arena_bytes = models.iter().map(Model::arena_bytes).max().unwrap();
+    let mut arena = AlignedBytes::from(vec![0u8; arena_bytes].as_slice());
+    let mut draw = |model: &Model<'_>, backend: Backend, seed: u64, sampler: Sampler| {
+        let mut out = vec![0; model.output_bytes()];
+        let mut session = Session::with_backend(model, &mut arena, backend).unwrap();
+        let request = Request { seed, class: (seed % 3) as u16, w: 1.5, sampler, ..Request::default() };
+        session.sample(&request, &mut out).unwrap();
+        out
+    };
+    for seed in 0..pictures {
+        for sampler in [Sampler::Deterministic, Sampler::Stochastic] {
+            let want = draw(&models[0], Backend::scalar(), seed, sampler);
+            for model in &models {
+                for backend in Backend::all() {
+                    let profile = model.info().profile;
+                    assert_eq!(
+                        draw(model, backend, seed, sampler),
+                        want,
+                        "{} {profile:?} {arch:?} seed {seed}",
+                        backend.name()
+                    );
                 }
             }
         }

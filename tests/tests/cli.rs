@@ -270,6 +270,8 @@ fn export_writes_an_image_that_draws_like_its_student() {
     let image = report(words("inspect @new.fsw --json", &files));
     assert_eq!((&r["out"], &r["file_bytes"], &r["steps"]), (&json!(out), &json!(bytes.len()), &json!(4)));
     assert_eq!((&image["arena_bytes"], &image["file_bytes"]), (&r["arena_bytes"], &r["file_bytes"]));
+    assert_eq!(image["weights"]["int4"], 0);
+    let int8_bytes = r["file_bytes"].as_u64();
     assert_eq!(image["provenance"]["classes"], "one, two, three");
     // The same student gives the same image.
     assert!(fewstep(words("export @student --steps 4 --out @again.fsw", &files)).status.success());
@@ -277,12 +279,21 @@ fn export_writes_an_image_that_draws_like_its_student() {
 
     let r = report(words("compare @new.fsw @student --count 6 --guidance 0,2.5 --json", &files));
     assert_eq!((&r["count"], &r["seed"]), (&json!(6), &json!(0)));
-    let strengths = r["strengths"].as_array().unwrap();
+    let strengths = r["strengths"].as_array().unwrap().clone();
     assert_eq!(strengths.iter().map(|s| s["guidance"].as_f64().unwrap()).collect::<Vec<_>>(), [0.0, 2.5]);
-    for s in strengths {
+    for s in &strengths {
         let (all, worst) = (s["psnr"].as_f64().unwrap(), s["worst_picture_psnr"].as_f64().unwrap());
         assert!(worst <= all && worst > 20.0, "int8 and float are {all} dB apart, {worst} dB at worst");
     }
+    // The same with weights of four bits: smaller, and further from the float student.
+    let small = report(words("export @student --steps 4 --weights int4 --out @small.fsw --json", &files));
+    let image = report(words("inspect @small.fsw --json", &files));
+    assert!(small["file_bytes"].as_u64() < int8_bytes, "{small}");
+    assert!(image["weights"]["int4"].as_u64() > Some(0), "{image}");
+    let r = report(words("compare @small.fsw @student --count 6 --guidance 1 --json", &files));
+    let psnr = r["strengths"][0]["psnr"].as_f64().unwrap();
+    assert!((10.0..strengths[0]["psnr"].as_f64().unwrap()).contains(&psnr), "{psnr} dB");
+
     let page = fewstep(words("compare @new.fsw @teacher --first-steps 2 --steps 4 --count 3", &files));
     let page = String::from_utf8(page.stdout).unwrap();
     assert_eq!(page.lines().count(), 6, "{page}");
@@ -432,6 +443,10 @@ fn refusals_say_what_where_and_what_to_do_and_touch_nothing() {
         ("export @student --steps 2 --out @kept.fsw".into(), vec!["student.safetensors", "--steps 2", "4 steps"]),
         ("export @student --steps 0 --out @kept.fsw".into(), vec!["--steps 0", "1 to 16"]),
         ("export @student --steps 17 --out @kept.fsw".into(), vec!["--steps 17", "1 to 16"]),
+        (
+            "export @student --steps 4 --weights int4 --profile x86-vnni --out @kept.fsw".into(),
+            vec!["--weights int4", "leave --profile out"],
+        ),
         ("export @image --steps 4 --out @kept.fsw".into(), vec!["student.fsw", "not a fewstep checkpoint"]),
         ("export @missing.safetensors --steps 4 --out @kept.fsw".into(), vec!["missing.safetensors", "no such file"]),
         ("export @image --onnx qdq --step 4 --out @kept.fsw".into(), vec!["student.fsw", "--step 4", "0 to 3"]),

@@ -236,6 +236,8 @@ fn values_out_of_range() {
         ("--int8-images 0", &["--int8-images 0"]),
         ("--int8-lr 0.001", &["--int8-lr", "--int8-images"]),
         ("--int8-images 8 --int8-lr 0", &["--int8-lr 0"]),
+        ("--int4-images 0", &["--int4-images 0"]),
+        ("--int4-lr 0.001", &["--int4-lr", "--int4-images"]),
         ("--finish mm --method mcd --start @teacher.safetensors --target teacher", &["--guided FILE", "--finish"]),
         ("--method mcd --start @teacher.safetensors --target teacher", &["--start", "@teacher.safetensors", "student"]),
         ("--batch 0", &["--batch 0"]),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use fewstep::diffusion::{SampleRequest, Sampler, from_batch, sample, start, to_byte};
-use fewstep::export::{ExportOptions, StudentSpec, random_student, write_image};
+use fewstep::export::{ExportOptions, StudentSpec, random_int4_student, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::{AdamWOptions, Arch, Checkpoint, Engine, Kind, Params, Precision, Query, UNet};
-use fewstep::quant::{Finetune, Simulator, prepare, quantize};
+use fewstep::quant::{Finetune, Simulator, WeightForm, prepare, quantize};
 use fewstep::sampling::draw_one;
 use fewstep::train::{Batches, Live, Objective, Phase, RunDir, Schedule};
 use fewstep_core::{Backend, Model, Request};
@@ -36,8 +36,9 @@ fn simulator_draws_the_devices_pictures() {
     let deep = Arch { widths: vec![8, 16, 24], encoder: vec![1, 1], decoder: vec![2, 1], ..tiny_arch() };
     let plain = Arch { attention_heads: 0, patch: 1, ..tiny_arch() };
     for (i, arch) in [tiny_arch(), colour, deep, plain].iter().enumerate() {
-        for steps in [1, 4] {
-            let spec = random_student(arch, steps, 40 + i as u64);
+        for (steps, random) in [(1, random_student as fn(&_, _, _) -> _), (4, random_student), (2, random_int4_student)]
+        {
+            let spec = random(arch, steps, 40 + i as u64);
             for (seed, w) in [(1, 0.0), (2, 1.3), (u64::MAX, 4.0)] {
                 let (simulated, drawn) = both(&spec, seed, (seed % 2) as u16, w);
                 assert!(simulated == drawn, "architecture {i}, {steps} steps, seed {seed}, w {w}");
@@ -51,11 +52,17 @@ fn simulator_draws_the_devices_pictures() {
 #[test]
 fn training_computes_what_the_device_does() {
     Engine::select(Precision::F32).unwrap();
+    for form in [WeightForm::Int8, WeightForm::Int4] {
+        trains_what_is_computed(form);
+    }
+}
+
+fn trains_what_is_computed(form: WeightForm) {
     let (data, steps) = (squares(), 4);
     let student = random_net(&tiny_arch(), true, 21);
-    let net = prepare(&student, steps, |_, _| ()).unwrap();
+    let net = prepare(&student, steps, form, |_, _| ()).unwrap();
     let net = UNet { arch: net.arch.clone(), params: Params::trainable(net.params.tensors().clone()).unwrap() };
-    let objective = Finetune::new(student, steps);
+    let objective = Finetune::new(student, steps, form);
     let live = Live::of(&net);
     objective.begin(&live).unwrap();
     let checkpoint = Checkpoint {
@@ -64,7 +71,7 @@ fn training_computes_what_the_device_does() {
         class_names: Vec::new(),
         provenance: BTreeMap::new(),
     };
-    let simulator = Simulator::new(quantize(&checkpoint, steps, |_, _| ()).unwrap()).unwrap();
+    let simulator = Simulator::new(quantize(&checkpoint, steps, form, |_, _| ()).unwrap()).unwrap();
     let mut batches = Batches::new(&data, &net.arch, 5, 32, &Device::Cpu);
     let batch = batches.get(0, 1).unwrap().remove(0);
     let t = objective.targets(&batch, &live).unwrap();
@@ -135,7 +142,7 @@ fn fine_tuning_follows_the_float_student() {
         class_names: vec!["a".into(), "b".into()],
         provenance: BTreeMap::new(),
     };
-    let calibrated = prepare(&student, steps, |_, _| ()).unwrap();
+    let calibrated = prepare(&student, steps, WeightForm::Int8, |_, _| ()).unwrap();
     let damage = |(i, (name, t)): (usize, (&String, &Tensor))| {
         let noise = Tensor::from_vec(normals(500 + i as u64, t.elem_count()), t.dims(), &Device::Cpu).unwrap();
         let damaged = match name {
@@ -162,7 +169,7 @@ fn fine_tuning_follows_the_float_student() {
         device: &Device::Cpu,
         run: &run,
     };
-    let tuned = phase.run(&Finetune::new(student.clone(), steps)).unwrap();
+    let tuned = phase.run(&Finetune::new(student.clone(), steps, WeightForm::Int8)).unwrap();
     let after = distance(&student, &spec_of(&tuned, steps));
     println!("damaged {before:.6}, after fine-tuning {after:.6}");
     assert!(after < 0.5 * before, "{before} became {after}");
@@ -170,7 +177,7 @@ fn fine_tuning_follows_the_float_student() {
     let file = folder.join("tuned.safetensors");
     as_checkpoint(&tuned).save(&file, DType::F32).unwrap();
     let opened = Checkpoint::open(&file, &Device::Cpu).unwrap();
-    let spec = quantize(&opened, steps, |_, _| panic!("learned scales need no calibration")).unwrap();
+    let spec = quantize(&opened, steps, WeightForm::Int8, |_, _| panic!("learned scales need no calibration")).unwrap();
     for (table, learned) in spec.activations.iter().zip(&spec_of(&tuned, steps).activations) {
         assert_eq!(table, learned);
     }
@@ -179,9 +186,9 @@ fn fine_tuning_follows_the_float_student() {
         assert!(simulated == drawn, "seed {seed}");
     }
     // A student is fine-tuned once, and for its own steps.
-    assert!(prepare(&opened.net, steps, |_, _| ()).is_err());
+    assert!(prepare(&opened.net, steps, WeightForm::Int8, |_, _| ()).is_err());
     let other = Checkpoint { kind: Kind::Guided, ..opened };
-    assert!(quantize(&other, 1, |_, _| ()).is_err());
+    assert!(quantize(&other, 1, WeightForm::Int8, |_, _| ()).is_err());
 }
 
 fn spec_of(net: &UNet, steps: usize) -> StudentSpec {
@@ -191,5 +198,5 @@ fn spec_of(net: &UNet, steps: usize) -> StudentSpec {
         class_names: Vec::new(),
         provenance: BTreeMap::new(),
     };
-    quantize(&checkpoint, steps, |_, _| ()).unwrap()
+    quantize(&checkpoint, steps, WeightForm::Int8, |_, _| ()).unwrap()
 }

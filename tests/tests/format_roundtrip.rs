@@ -1,10 +1,13 @@
 //! What the exporter writes is what the core reads, and a session draws the same picture however it is driven.
 
-use fewstep::export::{ExportOptions, Exported, Graph, NodeKind, StudentSpec, random_student, write_image};
+use fewstep::export::{
+    ExportOptions, Exported, Graph, NodeKind, StudentSpec, random_int4_student, random_student, write_image,
+};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::Arch;
 use fewstep_core::format::crc::crc32c;
-use fewstep_core::format::{Element, OpRepr};
+use fewstep_core::format::{Element, Layout, OpRepr};
+use fewstep_core::ops::Weights;
 use fewstep_core::{ArenaError, Model, Progress, Request, RequestError, Sampler, Session, Stage};
 
 fn small() -> Arch {
@@ -109,6 +112,42 @@ fn every_number_arrives() {
             }
         }
         assert_eq!(macs, info.macs_per_step);
+    }
+}
+
+/// Weights of four bits come back as the integers that they stand for, in half the bytes.
+#[test]
+fn weights_of_four_bits_arrive() {
+    for arch in [small(), flat(), three_levels()] {
+        let spec = random_int4_student(&arch, 2, 3);
+        let (_, bytes) = export(&spec);
+        let model = Model::parse(&bytes).unwrap();
+        let image = model.image();
+        let mut int4 = 0;
+        let mut check = |index: u16, weights: &[i8], multipliers: &Option<Vec<u8>>, outputs: usize| {
+            let row = weights.len() / outputs;
+            let mut room = vec![0; weights.len()];
+            assert_eq!(image.weights(index).rows(0, outputs, row, &mut room), weights);
+            assert_eq!(image.i8s(index).is_empty(), multipliers.is_some());
+            if let (Weights::Int4(matrix), Some(multipliers)) = (image.weights(index), multipliers) {
+                let tensor = image.tensor(index).unwrap();
+                assert_eq!((tensor.layout, tensor.bytes()), (Layout::Int4, matrix.len() as u64));
+                assert!(multipliers.len() == outputs * row.div_ceil(32));
+                assert!(row % 64 != 0 || matrix.len() == weights.len() / 2 + weights.len() / 64);
+                int4 += 1;
+            }
+        };
+        let e = image.info().embedding;
+        check(e.hidden_weights, &spec.hidden.weights, &spec.hidden.multipliers, arch.embed);
+        check(e.film_weights, &spec.film.weights, &spec.film.multipliers, arch.film_len());
+        let graph = Graph::new(&arch);
+        for (i, node) in graph.nodes.iter().enumerate() {
+            if let OpRepr::Conv { weights, .. } = model.op(i).unwrap() {
+                let conv = &spec.convs[&node.name];
+                check(weights, &conv.weights, &conv.multipliers, node.channels);
+            }
+        }
+        assert_eq!(int4, spec.convs.len() - 1, "all but the first and the last convolution, and the film layer");
     }
 }
 

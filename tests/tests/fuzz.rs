@@ -1,7 +1,7 @@
 //! Hostile bytes without a panic: structured and random mutation of the files that the host tools read. The loader and
 //! the slots have such a test in fewstep-core.
 
-use fewstep::export::{ExportOptions, random_student, write_image};
+use fewstep::export::{ExportOptions, StudentSpec, random_int4_student, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::flash::{Region, Target, hex, uf2};
 use fewstep::nn::Arch;
@@ -9,6 +9,12 @@ use fewstep_core::slots::Manifest;
 use fewstep_tests::fuzz::{fuzz, mutate};
 
 fn image(side: usize, channels: usize, heads: usize, steps: usize) -> Vec<u8> {
+    image_of(random_student, side, channels, heads, steps)
+}
+
+type Random = fn(&Arch, usize, u64) -> StudentSpec;
+
+fn image_of(random: Random, side: usize, channels: usize, heads: usize, steps: usize) -> Vec<u8> {
     let arch = Arch {
         height: side,
         width: side,
@@ -23,15 +29,19 @@ fn image(side: usize, channels: usize, heads: usize, steps: usize) -> Vec<u8> {
         embed: 8,
     };
     let options = ExportOptions::default();
-    write_image(&random_student(&arch, steps, 1), &options).unwrap().bytes.to_vec()
+    write_image(&random(&arch, steps, 1), &options).unwrap().bytes.to_vec()
 }
 
 /// The images that fewstep-core's test mutates are those that the exporter writes today. `FEWSTEP_WRITE=1` writes them.
 #[test]
 fn the_core_fuzzes_these_images() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/images");
-    for (name, bytes) in [("plain", image(4, 1, 0, 1)), ("attention", image(4, 1, 2, 2)), ("colour", image(6, 3, 0, 4))]
-    {
+    for (name, bytes) in [
+        ("plain", image(4, 1, 0, 1)),
+        ("attention", image(4, 1, 2, 2)),
+        ("colour", image(6, 3, 0, 4)),
+        ("int4", image_of(random_int4_student, 4, 1, 2, 2)),
+    ] {
         let path = folder.join(name).with_extension("fsw");
         if std::env::var_os("FEWSTEP_WRITE").is_some() {
             std::fs::write(&path, &bytes).unwrap();

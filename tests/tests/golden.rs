@@ -15,8 +15,8 @@ use fewstep::nn::Arch;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::math;
 use fewstep_core::ops::{
-    Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, attention, avg_pool2, conv, embed,
-    norm_act, quantize, upsample_add,
+    Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, Weights, attention, avg_pool2, conv,
+    embed, norm_act, quantize, upsample_add,
 };
 use fewstep_core::sampler::noise::{normals, philox4x32};
 use fewstep_core::sampler::schedule;
@@ -218,7 +218,7 @@ fn convolutions(found: &mut Vec<(String, u32)>) {
             cin,
             cout,
             kernel,
-            weights: &weights,
+            weights: Weights::Int8(&weights),
             scale: &scale,
             bias: &bias,
             a: 1.0,
@@ -313,8 +313,12 @@ fn operations() -> Vec<(String, u32)> {
             time: &time,
             class: &class,
             guidance: &guidance,
-            hidden: fewstep_core::ops::embed::Dense { weights: &hidden, scale: &scale[..e], bias: &bias[..e] },
-            film: fewstep_core::ops::embed::Dense { weights: &film, scale: &scale, bias: &bias },
+            hidden: fewstep_core::ops::embed::Dense {
+                weights: Weights::Int8(&hidden),
+                scale: &scale[..e],
+                bias: &bias[..e],
+            },
+            film: fewstep_core::ops::embed::Dense { weights: Weights::Int8(&film), scale: &scale, bias: &bias },
             w,
         };
         let (mut first, mut second, mut out) = (vec![0.0; e], vec![0.0; e], vec![0.0; f]);

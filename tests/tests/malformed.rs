@@ -1,11 +1,12 @@
 //! Student images that are wrong: cut, flipped, and altered with valid checksums. Every one must be a typed error or
 //! a model that runs safely; a panic fails the test. (The core is compiled with overflow checks here.)
 
-use fewstep::export::{ExportOptions, random_student, write_image};
+use fewstep::export::{ExportOptions, random_int4_student, random_student, write_image};
 use fewstep::files::AlignedBytes;
 use fewstep::nn::Arch;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::format::header::{HEADER_LEN, SECTION_LEN, kind};
+use fewstep_core::format::{Element, Layout};
 use fewstep_core::sampler::noise::philox4x32;
 use fewstep_core::{Model, ParseError, Place, Problem, Profile, Request, Sampler, Session};
 use std::ops::Range;
@@ -304,21 +305,8 @@ fn errors_say_what_and_where() {
 
 /// One block of a residual network on 32 channels, weights laid out for x86-vnni.
 fn image_of_blocks() -> AlignedBytes {
-    let arch = Arch {
-        height: 4,
-        width: 4,
-        channels: 1,
-        classes: 1,
-        patch: 2,
-        widths: vec![32],
-        encoder: Vec::new(),
-        middle: 1,
-        decoder: Vec::new(),
-        attention_heads: 0,
-        embed: 8,
-    };
     let options = ExportOptions { profile: Profile::X86Vnni, ..ExportOptions::default() };
-    AlignedBytes::from(write_image(&random_student(&arch, 1, 1), &options).unwrap().bytes.as_slice())
+    AlignedBytes::from(write_image(&random_student(&one_block(), 1, 1), &options).unwrap().bytes.as_slice())
 }
 
 /// Only weights of convolutions of int8, in whole blocks, may be in blocks; an unknown order is none.
@@ -337,8 +325,8 @@ fn orders_of_weights_are_checked() {
             fix(&mut bytes, &table, table.len());
             exercise(&bytes)
         };
-        let e = with(2).unwrap_err();
-        assert_eq!((e.place, e.problem), (Place::Tensor(i), Problem::Unknown { what: "layout", found: 2 }));
+        let e = with(3).unwrap_err();
+        assert_eq!((e.place, e.problem), (Place::Tensor(i), Problem::Unknown { what: "layout", found: 3 }));
         if original[at] == 1 {
             // The numbers mean something else then, which is a model all the same, or one that could overflow.
             let _ = with(0);
@@ -352,22 +340,75 @@ fn orders_of_weights_are_checked() {
     assert!(blocks == 2 && others > 10, "{blocks} in blocks, {others} others");
 }
 
-/// Weights that could overflow the accumulator are refused: 511 of them at -128 fit a 16-bit input, 512 do not.
+/// Weights of four bits: only int8 can be such, every group has a multiplier, unused bits are 0, and no convolution's
+/// accumulator can overflow.
 #[test]
-fn accumulators_that_could_overflow_are_refused() {
-    let arch = Arch {
+fn weights_of_four_bits_are_checked() {
+    let arch = Arch { widths: vec![24], embed: 8, ..one_block() };
+    let original = AlignedBytes::from(
+        write_image(&random_int4_student(&arch, 1, 1), &ExportOptions::default()).unwrap().bytes.as_slice(),
+    );
+    let table = sections(&original);
+    let (tensors, data) = (section(&original, kind::TENSORS), section(&original, kind::DATA));
+    let model = Model::parse(&original).unwrap();
+    let image = model.image();
+    let mut int4 = 0;
+    for i in 0..image.info().counts.tensors {
+        let (at, place) = (tensors.start + 16 * usize::from(i), Place::Tensor(i.into()));
+        let tensor = image.tensor(i).unwrap();
+        let with = |at: usize, byte: u8| {
+            let mut bytes = original.clone();
+            bytes[at] = byte;
+            fix(&mut bytes, &table, table.len());
+            exercise(&bytes)
+        };
+        if tensor.element != Element::I8 {
+            let e = with(at + 13, Layout::Int4 as u8).unwrap_err();
+            let what = "element type of four bits";
+            let found = tensor.element as u64;
+            assert_eq!((e.place, e.problem), (place, Problem::Mismatch { what, expected: 1, found }));
+        }
+        if tensor.layout != Layout::Int4 {
+            continue;
+        }
+        int4 += 1;
+        // Read as int8 it is twice as long: beyond the data, or other numbers.
+        let _ = with(at + 13, Layout::Canonical as u8);
+        assert!(with(at + 12, Element::I16 as u8).is_err());
+        let rows = usize::from(tensor.dims[0]);
+        let row = tensor.len() as usize / rows;
+        let first = data.start + tensor.offset as usize + rows * row.div_ceil(8) * 4;
+        let e = with(first, original[first] & 0xf0).unwrap_err();
+        let what = "multiplier of a group";
+        assert_eq!((e.place, e.problem), (place, Problem::OutOfRange { what, found: 0, min: 1, max: 15 }));
+        // A row of one group has no second multiplier; one of more has.
+        let e = with(first, if row <= 32 { original[first] | 0x10 } else { original[first] & 15 }).unwrap_err();
+        assert_eq!(e.place, place);
+    }
+    // Two convolutions of the block, and the film layer, of 8 inputs.
+    assert_eq!(int4, 3);
+}
+
+fn one_block() -> Arch {
+    Arch {
         height: 4,
         width: 4,
         channels: 1,
         classes: 1,
         patch: 2,
-        widths: vec![64],
+        widths: vec![32],
         encoder: Vec::new(),
         middle: 1,
         decoder: Vec::new(),
         attention_heads: 0,
         embed: 8,
-    };
+    }
+}
+
+/// Weights that could overflow the accumulator are refused: 511 of them at -128 fit a 16-bit input, 512 do not.
+#[test]
+fn accumulators_that_could_overflow_are_refused() {
+    let arch = Arch { widths: vec![64], ..one_block() };
     let mut spec = random_student(&arch, 1, 1);
     let weights = &mut spec.convs.get_mut("conv_out").unwrap().weights;
     weights[..576].fill(0);

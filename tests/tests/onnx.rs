@@ -10,7 +10,7 @@ use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use fewstep::diffusion::{angle, depth_to_space, rotate, space_to_depth};
-use fewstep::export::{ExportOptions, StudentSpec, random_student, write_image};
+use fewstep::export::{ExportOptions, StudentSpec, random_int4_student, random_student, write_image};
 use fewstep::files::{AlignedBytes, read_aligned};
 use fewstep::nn::{Arch, Checkpoint, Engine, Kind, Params, Precision, Query, UNet};
 use fewstep::onnx::proto::{DataType, Extent, GraphProto, ModelProto};
@@ -174,6 +174,21 @@ fn float_networks_give_the_hosts_values() {
             assert!(a <= 1e-4 && b <= 1e-4, "{name}, step {step}: next is {a:e} off, v {b:e}");
         }
     }
+}
+
+/// A student of four-bit weights becomes the file of the integers that they stand for.
+#[test]
+fn weights_of_four_bits_are_multiplied_out() {
+    let four = random_int4_student(&tiny_arch(), 2, 5);
+    let mut eight = four.clone();
+    eight.film.multipliers = None;
+    eight.convs.values_mut().for_each(|conv| conv.multipliers = None);
+    let [four, eight] = [four, eight].map(|spec| {
+        let bytes = image_of(&spec);
+        let net = Network::from_image(&Image::parse(&bytes).unwrap()).unwrap();
+        [Form::Float, Form::Qdq].map(|form| encode(&write(&net, Options { form, step: None }).unwrap()))
+    });
+    assert!(four == eight);
 }
 
 /// The host's float network with a student's weights, dequantized; the time path is the row of one step.

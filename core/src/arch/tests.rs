@@ -3,7 +3,9 @@
 use super::Backend;
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::testing::Numbers;
-use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, blocks};
+use crate::ops::{
+    Attention, Conv, ConvIn, ConvOut, Embed, Int4, NormAct, NormOut, Pool, Upsample, Weights, blocks, int4,
+};
 
 /// Calls `run` for every backend but scalar.
 fn each(mut run: impl FnMut(Backend)) {
@@ -49,7 +51,7 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
         cin,
         cout,
         kernel,
-        weights,
+        weights: Weights::Int8(weights),
         scale: &scale,
         bias: &bias,
         a: 100.0 / typical,
@@ -83,9 +85,59 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
         if matches!(input, ConvIn::I8(_)) && blocks::fits(cin, cout) {
             let mut packed = vec![0; weights.len()];
             blocks::pack(kernel * kernel, cin, weights, &mut packed);
-            let p = Conv { weights: &packed, ..p };
+            let p = Conv { weights: Weights::Int8(&packed), ..p };
             for backend in Backend::all().chain(Backend::methods()) {
                 compare(backend, backend.kernels().conv_blocks, &p, " in blocks");
+            }
+        }
+    }
+}
+
+/// Layers of four-bit weights: those of the same weights in eight.
+#[test]
+fn conv_of_four_bits() {
+    let mut n = Numbers(14);
+    for (cin, cout, kernel) in [
+        (4, 33, 3),
+        (1, 5, 1),
+        (7, 9, 3),
+        (32, 20, 3),
+        (64, 48, 3),
+        (64, 192, 1),
+        (130, 33, 3),
+        (300, 5, 3),
+        (3000, 3, 1),
+    ] {
+        let (bytes, weights) = int4::testing::random(&mut n, cout, kernel * kernel * cin);
+        let int4 = Weights::Int4(Int4::new(&bytes, cout, kernel * kernel * cin).unwrap());
+        let (scale, bias) = (n.f32s(cout, 0.01), n.f32s(cout, 3.0));
+        let (height, width) = (3, 5);
+        let p = Conv {
+            height,
+            width,
+            cin,
+            cout,
+            kernel,
+            weights: Weights::Int8(&weights),
+            scale: &scale,
+            bias: &bias,
+            a: 0.1,
+            b: 7.0,
+            c: 0.83,
+            zp: 5,
+        };
+        let (q8, q16) = (n.i8s(height * width * cin), n.i16s(height * width * cin));
+        let run = |backend: Backend, p: &Conv<'_>, input: ConvIn<'_>| {
+            let (mut wide, mut out) = (vec![0i16; height * width * cout], vec![0f32; height * width * cout]);
+            (backend.kernels().conv)(p, input, ConvOut::I16(&mut wide), &mut []);
+            (backend.kernels().conv)(p, input, ConvOut::F32(&mut out), &mut []);
+            (wide, bits(&out))
+        };
+        for (input, p) in [(ConvIn::I8(&q8), p), (ConvIn::I16(&q16), Conv { zp: 0, ..p })] {
+            let want = run(Backend::scalar(), &p, input);
+            for backend in Backend::all() {
+                let got = run(backend, &Conv { weights: int4, ..p }, input);
+                assert!(got == want, "{}: {cin} to {cout}, kernel {kernel}", backend.name());
             }
         }
     }
@@ -226,7 +278,7 @@ fn conv_of_infinities() {
             cin: 8,
             cout: 20,
             kernel: 1,
-            weights: &weights,
+            weights: Weights::Int8(&weights),
             scale: &scale,
             bias: &bias,
             a: 1e30,
@@ -442,8 +494,8 @@ fn embed_of_many_sizes() {
                 time: &time,
                 class: &class,
                 guidance: &guidance,
-                hidden: Dense { weights: &hidden, scale: &s2, bias: &b2 },
-                film: Dense { weights: &film, scale: &sf, bias: &bf },
+                hidden: Dense { weights: Weights::Int8(&hidden), scale: &s2, bias: &b2 },
+                film: Dense { weights: Weights::Int8(&film), scale: &sf, bias: &bf },
                 w,
             };
             let run = |backend: Backend| {

@@ -11,8 +11,9 @@ use super::op::{NONE, OpRepr};
 use super::tensor::{Layout, TensorRepr};
 use crate::arena::IMAGE_ALIGN;
 use crate::error::{ParseError, Place, Problem};
-use crate::ops::blocks;
 use crate::ops::embed::GUIDANCE_FEATURES;
+use crate::ops::int4::{self, Fault};
+use crate::ops::{Weights, blocks};
 
 /// Checks everything that [`Image::parse`] has not.
 ///
@@ -56,13 +57,26 @@ fn factor(place: Place, what: &'static str, found: f32) -> Result<(), ParseError
     }
 }
 
-/// Every tensor lies within the data; every f32 is finite.
+/// Every tensor lies within the data; every f32 is finite, every weight of four bits has a multiplier.
 fn tensors(image: &Image<'_>) -> Result<(), ParseError> {
     for index in 0..image.info().counts.tensors {
         let tensor = image.tensor(index)?;
         if tensor.element == Element::F32 {
             for &value in image.f32s(index) {
                 finite(Place::Tensor(index.into()), "value", value)?;
+            }
+        }
+        if let Weights::Int4(weights) = image.weights(index) {
+            let fail = |problem| Err(ParseError::new(Place::Tensor(index.into()), problem));
+            match weights.fault() {
+                Some(Fault::Multiplier) => {
+                    let max = int4::MAX_MULTIPLIER.into();
+                    return fail(Problem::OutOfRange { what: "multiplier of a group", found: 0, min: 1, max });
+                }
+                Some(Fault::Padding) => {
+                    return fail(Problem::Unknown { what: "value in unused bits of four-bit weights", found: 1 });
+                }
+                None => {}
             }
         }
     }
@@ -96,6 +110,14 @@ fn plan(image: &Image<'_>) -> Result<(), ParseError> {
     equal(Place::Info, "arena size", end.next_multiple_of(IMAGE_ALIGN as u64), info.arena_bytes.into())
 }
 
+/// Weights of a dense layer: i8, of eight bits or four.
+fn dense_weights(image: &Image<'_>, index: u16, dims: [u16; 4]) -> Result<(), ParseError> {
+    match image.tensor(index)?.layout {
+        Layout::Int4 => shape(Place::Tensor(index.into()), &image.tensor(index)?, dims),
+        _ => tensor(image, index, Element::I8, dims),
+    }
+}
+
 /// A tensor has this type and these dimensions.
 fn tensor(image: &Image<'_>, index: u16, element: Element, dims: [u16; 4]) -> Result<(), ParseError> {
     let tensor = image.tensor(index)?;
@@ -117,10 +139,10 @@ fn embedding(image: &Image<'_>) -> Result<(), ParseError> {
     let (e, f, t) = (info.embed, info.film, &info.embedding);
     tensor(image, t.class, Element::F32, [info.classes, e, 1, 1])?;
     tensor(image, t.guidance, Element::F32, [e, GUIDANCE_FEATURES as u16, 1, 1])?;
-    tensor(image, t.hidden_weights, Element::I8, [e, e, 1, 1])?;
+    dense_weights(image, t.hidden_weights, [e, e, 1, 1])?;
     tensor(image, t.hidden_scale, Element::F32, [e, 1, 1, 1])?;
     tensor(image, t.hidden_bias, Element::F32, [e, 1, 1, 1])?;
-    tensor(image, t.film_weights, Element::I8, [f, e, 1, 1])?;
+    dense_weights(image, t.film_weights, [f, e, 1, 1])?;
     tensor(image, t.film_scale, Element::F32, [f, 1, 1, 1])?;
     tensor(image, t.film_bias, Element::F32, [f, 1, 1, 1])
 }
@@ -332,22 +354,30 @@ fn accumulators(image: &Image<'_>, place: Place, weights: u16, input: Element) -
     let tensor = image.tensor(weights)?;
     let [cout, height, width, cin] = tensor.dims.map(usize::from);
     let (row, values) = (height * width * cin, image.i8s(weights));
-    let size = |w: i8| u64::from(w.unsigned_abs());
+    let sum = |weights: &[i8]| weights.iter().map(|&w| u64::from(w.unsigned_abs())).sum::<u64>();
     match tensor.layout {
         Layout::Canonical => {
             for row in values.chunks_exact(row.max(1)) {
-                at_most(place, "largest accumulator", row.iter().map(|&w| size(w)).sum::<u64>() * largest, MAX_SUM)?;
+                at_most(place, "largest accumulator", sum(row) * largest, MAX_SUM)?;
             }
         }
         Layout::Blocks => {
             for block in values.chunks_exact((row * blocks::OUTPUTS).max(1)).take(cout / blocks::OUTPUTS) {
                 let mut sums = [0; blocks::OUTPUTS];
                 for (i, group) in block.chunks_exact(blocks::GROUP).enumerate() {
-                    sums[i % blocks::OUTPUTS] += group.iter().map(|&w| size(w)).sum::<u64>();
+                    sums[i % blocks::OUTPUTS] += sum(group);
                 }
                 for sum in sums {
                     at_most(place, "largest accumulator", sum * largest, MAX_SUM)?;
                 }
+            }
+        }
+        Layout::Int4 => {
+            let Weights::Int4(weights) = image.weights(weights) else { return Ok(()) };
+            for channel in 0..cout {
+                let mut total = 0;
+                weights.each(channel, 0, row, |_, some| total += sum(some));
+                at_most(place, "largest accumulator", total * largest, MAX_SUM)?;
             }
         }
     }

@@ -10,10 +10,11 @@ use super::header::{HEADER_LEN, HeaderRepr, OPTIONAL, SECTION_LEN, SectionRepr, 
 use super::info::{INFO_LEN, InfoRepr};
 use super::op::{OP_LEN, OpRepr};
 use super::step::{PARAMS_LEN, Params, STEP_HEAD_LEN, step_len};
-use super::tensor::{TENSOR_LEN, TensorRepr};
+use super::tensor::{Layout, TENSOR_LEN, TensorRepr};
 use super::text::{self, Strings};
 use crate::arena::IMAGE_ALIGN;
 use crate::error::{ParseError, Place, Problem};
+use crate::ops::{Int4, Weights};
 
 /// A view of a student image whose header, checksums, section lengths and info record are right. Whether the records
 /// fit together is [`check`](super::check::check)'s business; access to what does not fit gives `None` or an empty
@@ -193,9 +194,21 @@ impl<'a> Image<'a> {
         TensorRepr::parse(record, index, self.data.len())
     }
 
-    /// Values of an i8 tensor; empty when it is none.
+    /// Values of an i8 tensor; empty when it is none, or of four bits.
     pub fn i8s(&self, index: u16) -> &'a [i8] {
         self.values(index, Element::I8)
+    }
+
+    /// Weights of an i8 tensor, of eight bits or four; none when it is no such tensor.
+    pub fn weights(&self, index: u16) -> Weights<'a> {
+        match self.tensor(index) {
+            Ok(tensor) if tensor.layout == Layout::Int4 => {
+                let [rows, row @ ..] = tensor.dims.map(usize::from);
+                let matrix = Int4::new(self.bytes(&tensor), rows, row.iter().product());
+                matrix.map_or(Weights::Int8(&[]), Weights::Int4)
+            }
+            _ => Weights::Int8(self.i8s(index)),
+        }
     }
 
     /// Values of an f32 tensor; empty when it is none.
@@ -205,12 +218,15 @@ impl<'a> Image<'a> {
 
     fn values<T: AnyBitPattern>(&self, index: u16, element: Element) -> &'a [T] {
         let Ok(tensor) = self.tensor(index) else { return &[] };
-        if tensor.element != element {
+        if tensor.element != element || tensor.layout == Layout::Int4 {
             return &[];
         }
+        bytemuck::try_cast_slice(self.bytes(&tensor)).unwrap_or_default()
+    }
+
+    fn bytes(&self, tensor: &TensorRepr) -> &'a [u8] {
         let from = tensor.offset as usize;
-        let bytes = self.data.get(from..from.saturating_add(tensor.bytes() as usize)).unwrap_or_default();
-        bytemuck::try_cast_slice(bytes).unwrap_or_default()
+        self.data.get(from..from.saturating_add(tensor.bytes() as usize)).unwrap_or_default()
     }
 
     /// The row of step `step`.

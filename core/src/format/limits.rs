@@ -25,7 +25,7 @@ pub const MAX_PATCH: u16 = 8;
 /// Channels of a buffer.
 pub const MAX_CHANNELS: u16 = 4096;
 /// Embedding width; it is also a multiple of 8.
-pub const MAX_EMBED: u16 = 1024;
+pub const MAX_EMBED: u16 = crate::ops::embed::MAX_INPUTS as u16;
 /// Scales and shifts of all residual blocks together.
 pub const MAX_FILM: u16 = u16::MAX;
 /// Attention heads.

@@ -4,6 +4,7 @@ use super::buffer::Element;
 use super::bytes::{put, u16_at, u32_at};
 use crate::arena::IMAGE_ALIGN;
 use crate::error::{ParseError, Place, Problem};
+use crate::ops::int4;
 
 /// Bytes of a tensor record.
 pub const TENSOR_LEN: usize = 16;
@@ -16,6 +17,8 @@ pub enum Layout {
     Canonical = 0,
     /// Weights of a convolution in blocks of outputs and groups of inputs: [`ops::blocks`](crate::ops::blocks).
     Blocks = 1,
+    /// Weights of four bits by groups, that stand for i8: [`ops::int4`](crate::ops::int4).
+    Int4 = 2,
 }
 
 /// A tensor.
@@ -42,6 +45,7 @@ impl TensorRepr {
         let layout = match record[13] {
             0 => Layout::Canonical,
             1 => Layout::Blocks,
+            2 => Layout::Int4,
             other => return fail(Problem::Unknown { what: "layout", found: other.into() }),
         };
         let tensor = Self {
@@ -53,6 +57,10 @@ impl TensorRepr {
         let reserved = u16_at(record, 14);
         if reserved != 0 {
             return fail(Problem::Unknown { what: "reserved field", found: reserved.into() });
+        }
+        if tensor.layout == Layout::Int4 && tensor.element != Element::I8 {
+            let (expected, found) = (Element::I8 as u64, tensor.element as u64);
+            return fail(Problem::Mismatch { what: "element type of four bits", expected, found });
         }
         if tensor.dims.contains(&0) {
             return fail(Problem::OutOfRange { what: "dimension", found: 0, min: 1, max: u16::MAX.into() });
@@ -92,6 +100,13 @@ impl TensorRepr {
 
     /// Number of bytes, saturating.
     pub fn bytes(&self) -> u64 {
-        self.len().saturating_mul(self.element.bytes())
+        match self.layout {
+            Layout::Canonical | Layout::Blocks => self.len().saturating_mul(self.element.bytes()),
+            Layout::Int4 => {
+                let [rows, row @ ..] = self.dims.map(u64::from);
+                // Three factors below 2^16.
+                int4::bytes(rows, row.iter().product()).1
+            }
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Convolution 3x3 or 1x1, stride 1, same padding: int8 weights, int8 or int16 input, exact i32 accumulator.
 
-use super::blocks;
+use super::{Int4, Weights, blocks};
 use crate::math::{rne_i8, rne_i16};
-use crate::part::{at, part, put};
+use crate::part::{at, part, put, rest};
 
 /// A convolution's shape, weights and step parameters.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +17,8 @@ pub struct Conv<'a> {
     pub cout: usize,
     /// Side of the kernel: 1 or 3.
     pub kernel: usize,
-    /// [cout][kernel][kernel][cin], or the same in [`blocks`]; symmetric per output channel.
-    pub weights: &'a [i8],
+    /// [cout][kernel][kernel][cin], or int8 in [`blocks`]; symmetric per output channel.
+    pub weights: Weights<'a>,
     /// [cout]: scale of the weights.
     pub scale: &'a [f32],
     /// [cout]: bias, in real units.
@@ -58,25 +58,28 @@ pub enum ConvOut<'a> {
 /// acc = sum over the kernel of (q - zp) * w, exact;
 /// y = acc * (scale * a) + bias * b \[+ old * c\]; out = saturate(rne(y)), or y itself for f32.
 pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
-    let weights = Rows { weights: p.weights, len: p.kernel * p.kernel * p.cin, cin: p.cin };
-    match input {
-        ConvIn::I8(input) => convolve(p, &weights, input, out),
-        ConvIn::I16(input) => convolve(p, &weights, input, out),
+    let cin = p.cin;
+    let rows = |weights| Rows { weights, len: p.kernel * p.kernel * cin, cin };
+    match (p.weights, input) {
+        (Weights::Int8(weights), ConvIn::I8(input)) => convolve(p, &rows(weights), input, out),
+        (Weights::Int8(weights), ConvIn::I16(input)) => convolve(p, &rows(weights), input, out),
+        (Weights::Int4(weights), ConvIn::I8(input)) => convolve(p, &Groups { weights, cin }, input, out),
+        (Weights::Int4(weights), ConvIn::I16(input)) => convolve(p, &Groups { weights, cin }, input, out),
     }
 }
 
 /// The same with the weights in [`blocks`], which are for int8 inputs alone.
 pub fn conv_blocks(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
-    match input {
-        ConvIn::I8(input) => {
-            convolve(p, &Blocks { weights: p.weights, taps: p.kernel * p.kernel, cin: p.cin }, input, out);
+    match (p.weights, input) {
+        (Weights::Int8(weights), ConvIn::I8(input)) => {
+            convolve(p, &Blocks { weights, taps: p.kernel * p.kernel, cin: p.cin }, input, out);
         }
-        ConvIn::I16(_) => debug_assert!(false, "a parsed model has no such operation"),
+        _ => debug_assert!(false, "a parsed model has no such operation"),
     }
 }
 
 /// Weights in some order.
-trait Weights {
+trait Taps {
     /// Sum of the weights of one tap.
     fn sum(&self, oc: usize, tap: usize) -> i32;
     /// Sum of q * w over whole taps from `tap` on, exact in i32 (a parsed model's weights guarantee it).
@@ -91,7 +94,7 @@ struct Rows<'a> {
     cin: usize,
 }
 
-impl Weights for Rows<'_> {
+impl Taps for Rows<'_> {
     fn sum(&self, oc: usize, tap: usize) -> i32 {
         part(self.weights, oc * self.len + tap * self.cin, self.cin).iter().map(|&w| i32::from(w)).sum()
     }
@@ -118,7 +121,7 @@ impl Blocks<'_> {
     }
 }
 
-impl Weights for Blocks<'_> {
+impl Taps for Blocks<'_> {
     fn sum(&self, oc: usize, tap: usize) -> i32 {
         self.groups(oc, tap, |_, group| group.iter().map(|&w| i32::from(w)).sum())
     }
@@ -129,7 +132,28 @@ impl Weights for Blocks<'_> {
     }
 }
 
-fn convolve<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], out: ConvOut<'_>) {
+/// Of four bits, row-major.
+struct Groups<'a> {
+    weights: Int4<'a>,
+    cin: usize,
+}
+
+impl Taps for Groups<'_> {
+    fn sum(&self, oc: usize, tap: usize) -> i32 {
+        let mut sum = 0;
+        self.weights
+            .each(oc, tap * self.cin, self.cin, |_, weights| sum += weights.iter().map(|&w| i32::from(w)).sum::<i32>());
+        sum
+    }
+
+    fn dot<T: Copy + Into<i32>>(&self, oc: usize, tap: usize, input: &[T]) -> i32 {
+        let mut sum = 0;
+        self.weights.each(oc, tap * self.cin, input.len(), |at, weights| sum += dot(rest(input, at), weights));
+        sum
+    }
+}
+
+fn convolve<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Taps, input: &[T], out: ConvOut<'_>) {
     match out {
         ConvOut::I8(out) => accumulate(p, weights, input, &mut |i, y| put(out, i, rne_i8(y))),
         ConvOut::I16(out) => accumulate(p, weights, input, &mut |i, y| put(out, i, rne_i16(y))),
@@ -142,7 +166,7 @@ fn convolve<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[
 
 /// Calls `put(index in [height][width][cout], y)` for every output. `put` is no type parameter: devices have little room
 /// for copies of this loop.
-fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Weights, input: &[T], put: &mut dyn FnMut(usize, f32)) {
+fn accumulate<T: Copy + Into<i32>>(p: &Conv<'_>, weights: &impl Taps, input: &[T], put: &mut dyn FnMut(usize, f32)) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
     // One output channel at a time: its weights stay in the nearest memory while the input passes.
@@ -186,6 +210,7 @@ fn dot<T: Copy + Into<i32>>(q: &[T], w: &[i8]) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::int4;
     use crate::ops::testing::Numbers;
 
     struct Case {
@@ -215,7 +240,7 @@ mod tests {
                                 } else {
                                     i64::from(p.zp)
                                 };
-                                let weight = p.weights[((oc * p.kernel + ky) * p.kernel + kx) * p.cin + ci];
+                                let weight = p.weights.int8()[((oc * p.kernel + ky) * p.kernel + kx) * p.cin + ci];
                                 acc += (value - i64::from(p.zp)) * i64::from(weight);
                             }
                         }
@@ -247,7 +272,7 @@ mod tests {
                     cin: c.cin,
                     cout: c.cout,
                     kernel: c.k,
-                    weights: &weights,
+                    weights: Weights::Int8(&weights),
                     scale: &scale,
                     bias: &bias,
                     a: 0.31,
@@ -286,6 +311,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn four_bits_equal_eight() {
+        let mut n = Numbers(12);
+        for (k, cin, cout) in [(1, 1, 3), (3, 3, 2), (3, 4, 5), (1, 64, 7), (3, 32, 4), (3, 7, 2), (1, 100, 3)] {
+            let (bytes, weights) = int4::testing::random(&mut n, cout, k * k * cin);
+            let (scale, bias) = (n.f32s(cout, 0.01), n.f32s(cout, 3.0));
+            let int8 = Conv {
+                height: 3,
+                width: 4,
+                cin,
+                cout,
+                kernel: k,
+                weights: Weights::Int8(&weights),
+                scale: &scale,
+                bias: &bias,
+                a: 0.31,
+                b: 7.0,
+                c: 0.83,
+                zp: -37,
+            };
+            let int4 = Conv { weights: Weights::Int4(Int4::new(&bytes, cout, k * k * cin).unwrap()), ..int8 };
+            let q8 = n.i8s(12 * cin);
+            let run = |p: &Conv<'_>| {
+                let mut out = vec![0f32; 12 * cout];
+                conv(p, ConvIn::I8(&q8), ConvOut::F32(&mut out));
+                out
+            };
+            assert_eq!(run(&int4), run(&int8));
+            let q16 = n.i16s(12 * cin);
+            let run = |p: &Conv<'_>| {
+                let mut out = vec![0f32; 12 * cout];
+                conv(&Conv { zp: 0, ..*p }, ConvIn::I16(&q16), ConvOut::F32(&mut out));
+                out
+            };
+            assert_eq!(run(&int4), run(&int8));
+        }
+    }
+
     /// The accumulator's extremes: every product as large as it gets, at the largest sum the parser lets through.
     #[test]
     fn extremes_fit_the_accumulator() {
@@ -297,7 +360,7 @@ mod tests {
             cin,
             cout: 1,
             kernel: 1,
-            weights: &weights[..511],
+            weights: Weights::Int8(&weights[..511]),
             scale: &[1.0],
             bias: &[0.0],
             a: 1.0,
@@ -310,7 +373,7 @@ mod tests {
         conv(&p, ConvIn::I16(&[i16::MIN; 511]), ConvOut::F32(&mut out));
         assert_eq!(out[0], (511i64 * 128 * 32768) as f32);
         let weights = vec![127i8; 9 * 1024];
-        let p = Conv { cin: 1024, kernel: 3, height: 3, width: 3, weights: &weights, zp: 127, ..p };
+        let p = Conv { cin: 1024, kernel: 3, height: 3, width: 3, weights: Weights::Int8(&weights), zp: 127, ..p };
         let mut out = [0f32; 9];
         conv(&p, ConvIn::I8(&[i8::MIN; 9 * 1024]), ConvOut::F32(&mut out));
         assert_eq!(out[4], -(255i64 * 127 * 9 * 1024) as f32);

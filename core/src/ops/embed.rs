@@ -2,7 +2,9 @@
 
 use core::f32::consts::FRAC_PI_2;
 
+use super::Weights;
 use crate::math::{silu, sincos};
+use crate::part::{part, rest_mut};
 
 /// Features of the guidance strength: four sines, then four cosines.
 pub const GUIDANCE_FEATURES: usize = 8;
@@ -24,11 +26,11 @@ pub struct Embed<'a> {
     pub w: f32,
 }
 
-/// A dense layer: int8 weights [out][in], symmetric per output, scale and bias [out].
+/// A dense layer: weights [out][in], symmetric per output, scale and bias [out].
 #[derive(Clone, Copy, Debug)]
 pub struct Dense<'a> {
     /// [out][in].
-    pub weights: &'a [i8],
+    pub weights: Weights<'a>,
     /// [out].
     pub scale: &'a [f32],
     /// [out].
@@ -38,11 +40,71 @@ pub struct Dense<'a> {
 impl Dense<'_> {
     /// out\[o\] = (weights\[o\] . x) * scale\[o\] + bias\[o\].
     fn apply(&self, x: &[f32], out: &mut [f32]) {
-        let rows = self.weights.chunks_exact(x.len().max(1));
-        for (((out, row), &scale), &bias) in out.iter_mut().zip(rows).zip(self.scale).zip(self.bias) {
-            *out = dot8(x, row, |w: i8| f32::from(w)) * scale + bias;
+        let mut parts = self.parts(x.len());
+        while let Some((at, some)) = parts.next() {
+            let rows = some.weights.chunks_exact(x.len().max(1));
+            for (((out, row), &scale), &bias) in rest_mut(out, at).iter_mut().zip(rows).zip(some.scale).zip(some.bias) {
+                *out = dot8(x, row, |w: i8| f32::from(w)) * scale + bias;
+            }
         }
     }
+}
+
+impl<'a> Dense<'a> {
+    /// The layer of `inputs` inputs in parts of int8 weights.
+    #[inline]
+    pub(crate) fn parts(&self, inputs: usize) -> Parts<'a> {
+        Parts { dense: *self, inputs, next: 0, room: [0; MAX_INPUTS] }
+    }
+}
+
+/// Most inputs of a dense layer.
+pub const MAX_INPUTS: usize = 1024;
+
+/// A dense layer in parts: all at once where the weights are int8, else as many rows as a kilobyte holds decoded.
+pub(crate) struct Parts<'a> {
+    dense: Dense<'a>,
+    inputs: usize,
+    /// First output of the next part.
+    next: usize,
+    room: [i8; MAX_INPUTS],
+}
+
+impl Parts<'_> {
+    /// The first output of a part, and the part.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<(usize, Int8Dense<'_>)> {
+        let Self { dense, inputs, .. } = *self;
+        let outputs = dense.scale.len().min(dense.bias.len());
+        let first = self.next;
+        let count = match dense.weights {
+            Weights::Int8(_) => outputs.saturating_sub(first),
+            Weights::Int4(_) => (MAX_INPUTS / inputs.max(1)).min(outputs.saturating_sub(first)),
+        };
+        if count == 0 {
+            return None;
+        }
+        self.next += count;
+        let weights = match dense.weights {
+            Weights::Int8(weights) => weights,
+            Weights::Int4(_) => dense.weights.rows(first, count, inputs, &mut self.room),
+        };
+        Some((
+            first,
+            Int8Dense { weights, scale: part(dense.scale, first, count), bias: part(dense.bias, first, count) },
+        ))
+    }
+}
+
+/// Some outputs of a dense layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Int8Dense<'a> {
+    /// [out][in].
+    pub(crate) weights: &'a [i8],
+    /// [out].
+    pub(crate) scale: &'a [f32],
+    /// [out].
+    pub(crate) bias: &'a [f32],
 }
 
 /// [sin(k u), cos(k u)] for k = 1..=4 (four sines, then four cosines), u = pi/2 * w / 4.
@@ -90,6 +152,7 @@ pub fn embed(p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f
 mod tests {
     use super::*;
     use crate::ops::testing::Numbers;
+    use crate::ops::{Int4, int4};
 
     #[test]
     fn equals_the_definition() {
@@ -103,8 +166,8 @@ mod tests {
                     time: &time,
                     class: &class,
                     guidance: &guidance,
-                    hidden: Dense { weights: &w2, scale: &s2, bias: &b2 },
-                    film: Dense { weights: &wf, scale: &sf, bias: &bf },
+                    hidden: Dense { weights: Weights::Int8(&w2), scale: &s2, bias: &b2 },
+                    film: Dense { weights: Weights::Int8(&wf), scale: &sf, bias: &bf },
                     w,
                 };
                 let (mut first, mut second, mut film) = (vec![0.0; e], vec![0.0; e], vec![0.0; f]);
@@ -129,6 +192,21 @@ mod tests {
                     assert!((f64::from(got) - want).abs() < 2e-4, "{got} {want}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn four_bits_equal_eight() {
+        let mut n = Numbers(10);
+        for (e, f) in [(8, 1), (64, 100), (512, 5), (1024, 3)] {
+            let (bytes, weights) = int4::testing::random(&mut n, f, e);
+            let (scale, bias, x) = (n.f32s(f, 2e-3), n.f32s(f, 0.2), n.f32s(e, 1.0));
+            let run = |weights| {
+                let mut out = vec![0f32; f];
+                Dense { weights, scale: &scale, bias: &bias }.apply(&x, &mut out);
+                out
+            };
+            assert_eq!(run(Weights::Int4(Int4::new(&bytes, f, e).unwrap())), run(Weights::Int8(&weights)));
         }
     }
 

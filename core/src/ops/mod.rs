@@ -12,18 +12,22 @@ pub mod attention;
 pub mod blocks;
 pub mod conv;
 pub mod embed;
+pub mod int4;
 pub mod norm_act;
 pub mod pool;
 pub mod quantize;
 pub mod upsample;
+pub mod weights;
 
 pub use attention::{Attention, attention};
 pub use conv::{Conv, ConvIn, ConvOut, conv, conv_blocks};
 pub use embed::{Embed, embed};
+pub use int4::Int4;
 pub use norm_act::{NormAct, NormOut, norm_act};
 pub use pool::{Pool, avg_pool2};
 pub use quantize::quantize;
 pub use upsample::{Upsample, upsample_add};
+pub use weights::Weights;
 
 #[cfg(test)]
 pub(crate) mod testing {

@@ -1,9 +1,10 @@
 //! Every backend of the core against its scalar functions, on the CPU itself: random convolutions of every channel count
-//! from 1 to 40, both kernels, both inputs, all four outputs, with and without scratch, and layers at the extremes.
+//! from 1 to 40, weights of eight bits and of four, both kernels, both inputs, all four outputs, with and without scratch, and layers at the extremes.
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use fewstep_core::arch::Backend;
-use fewstep_core::ops::{Conv, ConvIn, ConvOut};
+use fewstep_core::ops::int4::packed_len;
+use fewstep_core::ops::{Conv, ConvIn, ConvOut, Int4, Weights};
 use fewstep_core::sampler::noise::philox4x32;
 
 const MOST: usize = 40;
@@ -42,6 +43,15 @@ pub fn take<'a, T: AnyBitPattern + NoUninit>(memory: &mut &'a mut [u8], count: u
     let (taken, rest) = core::mem::take(memory).split_at_mut(bytes);
     *memory = rest;
     &mut bytemuck::cast_slice_mut(taken)[..count]
+}
+
+/// A matrix of weights, of eight bits or of four.
+pub fn some(weights: &[i8], rows: usize, row: usize, four: bool) -> Weights<'_> {
+    if !four {
+        return Weights::Int8(&weights[..rows * row]);
+    }
+    let bytes = bytemuck::cast_slice(&weights[..packed_len(rows, row)]);
+    Weights::Int4(Int4::new(bytes, rows, row).expect("as many bytes as it has"))
 }
 
 /// Panics at the first difference. `memory` is aligned to 16 bytes.
@@ -87,7 +97,7 @@ pub fn run(mut memory: &mut [u8]) {
                 cin,
                 cout,
                 kernel,
-                weights: &weights[..kernel * kernel * cin * cout],
+                weights: some(weights, cout, kernel * kernel * cin, turn % 3 == 1),
                 scale: &scale[..cout],
                 bias: &bias[..cout],
                 a: if wide { 0.31 / 256.0 } else { 0.31 },

@@ -5,7 +5,7 @@ use fewstep_core::Backend;
 use fewstep_core::ops::embed::{Dense, GUIDANCE_FEATURES};
 use fewstep_core::ops::{Attention, Embed, NormAct, NormOut, Pool, Upsample};
 
-use crate::compare::{Numbers, take};
+use crate::compare::{Numbers, some, take};
 
 /// Values that float operations treat in ways of their own.
 const SPECIAL: [f32; 10] =
@@ -142,8 +142,16 @@ fn embed(got: &mut [u8], want: &mut [u8], weights: &mut [i8], floats: [&mut [f32
                 time: &time[..e],
                 class: &class[..e],
                 guidance: &guidance[..e * GUIDANCE_FEATURES],
-                hidden: Dense { weights: hidden, scale: &factors[..e], bias: &factors[200..200 + e] },
-                film: Dense { weights: &film[..e * f], scale: &factors[400..400 + f], bias: &factors[600..600 + f] },
+                hidden: Dense {
+                    weights: some(hidden, e, e, w == 4.0),
+                    scale: &factors[..e],
+                    bias: &factors[200..200 + e],
+                },
+                film: Dense {
+                    weights: some(film, f, e, w > 1.0),
+                    scale: &factors[400..400 + f],
+                    bias: &factors[600..600 + f],
+                },
                 w,
             };
             both(got, want, numbers, |backend, out| {

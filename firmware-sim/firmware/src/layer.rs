@@ -1,7 +1,7 @@
 //! One random layer: the backend, counted, against the scalar function, every output compared.
 
 use fewstep_core::Backend;
-use fewstep_core::ops::{Conv, ConvIn, ConvOut};
+use fewstep_core::ops::{Conv, ConvIn, ConvOut, Weights};
 use fewstep_wire::{Kind, LayerReport, LayerRequest, Status};
 
 use crate::{console, cpu, flash};
@@ -43,7 +43,7 @@ pub fn run(layer: &LayerRequest, memory: &mut [u8]) -> Status {
         cin,
         cout,
         kernel,
-        weights: &bytemuck::cast_slice(weights)[..kernel * kernel * cin * cout],
+        weights: Weights::Int8(&bytemuck::cast_slice(weights)[..kernel * kernel * cin * cout]),
         scale: &bytemuck::cast_slice(scale)[..cout],
         bias: &bytemuck::cast_slice(bias)[..cout],
         a: layer.a,

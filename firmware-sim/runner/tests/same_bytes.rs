@@ -147,12 +147,14 @@ fn colour_pictures_through_three_levels() {
 }
 
 #[test]
-fn the_shipped_student() {
+fn the_shipped_students() {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets");
-    let image = std::fs::read(assets.join("fashion-mnist-student-4.fsw")).unwrap();
-    for (seed, class, w) in [(1, 3, 1.5), (2, 9, 0.0), (3, 0, 4.0)] {
-        if compare(&image, request(seed, class, w, 0, Sampler::Deterministic)).is_none() {
-            return;
+    for name in ["fashion-mnist-student-4.fsw", "fashion-mnist-student-4-int4.fsw"] {
+        let image = std::fs::read(assets.join(name)).unwrap();
+        for (seed, class, w) in [(1, 3, 1.5), (2, 9, 0.0), (3, 0, 4.0)] {
+            if compare(&image, request(seed, class, w, 0, Sampler::Deterministic)).is_none() {
+                return;
+            }
         }
     }
 }

@@ -116,7 +116,7 @@ fn distil_small(
         power: 1.0,
         rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
         finish: None,
-        int8: None,
+        roundings: Vec::new(),
         batch: 64,
         seed,
     };

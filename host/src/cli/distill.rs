@@ -3,11 +3,12 @@
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
 use crate::distill::{
-    Finish, Finishing, Int8, Method, Plan, SegmentOptions, Target, TeacherNetwork, distill, halving_rounds,
+    Finish, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill, halving_rounds,
     segment_rounds,
 };
 use crate::files;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
+use crate::quant::WeightForm;
 use crate::train::RunDir;
 use anyhow::{Result, ensure};
 use candle_core::Device;
@@ -122,6 +123,14 @@ struct FinishingArgs {
     #[arg(long, value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     int8_lr: Option<f64>,
+    /// Fine-tune each student through its rounding to weights of four bits, with this many pictures [default: none]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int4_images: Option<u64>,
+    /// Largest learning rate of that fine-tuning [default: 2e-4]
+    #[arg(long, value_name = "RATE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int4_lr: Option<f64>,
 }
 
 impl FinishingArgs {
@@ -139,18 +148,26 @@ impl FinishingArgs {
         ] {
             ensure!(!given || finish.is_some(), "{name} means nothing without --finish; give --finish mm, too");
         }
-        ensure!(
-            self.int8_lr.is_none() || self.int8_images.is_some(),
-            "--int8-lr means nothing without --int8-images; give that, too"
-        );
-        if self.int8_images.is_some() {
-            self.int8_lr.get_or_insert(1e-4);
+        for (form, images, lr, default) in
+            [("int8", &self.int8_images, &mut self.int8_lr, 1e-4), ("int4", &self.int4_images, &mut self.int4_lr, 2e-4)]
+        {
+            ensure!(
+                lr.is_none() || images.is_some(),
+                "--{form}-lr means nothing without --{form}-images; give that, too"
+            );
+            if images.is_some() {
+                lr.get_or_insert(default);
+            }
         }
-        for (name, n) in [("--finish-images", self.finish_images), ("--int8-images", self.int8_images)] {
+        for (name, n) in [
+            ("--finish-images", self.finish_images),
+            ("--int8-images", self.int8_images),
+            ("--int4-images", self.int4_images),
+        ] {
             let n = n.unwrap_or(1);
             ensure!((1..=MAX_IMAGES).contains(&n), "{name} {n}: give a number from 1 to {MAX_IMAGES}");
         }
-        for (name, lr) in [("--finish-lr", self.finish_lr), ("--int8-lr", self.int8_lr)] {
+        for (name, lr) in [("--finish-lr", self.finish_lr), ("--int8-lr", self.int8_lr), ("--int4-lr", self.int4_lr)] {
             let lr = lr.unwrap_or(0.5);
             ensure!(lr > 0.0 && lr < 1.0, "{name} {lr}: give a rate between 0 and 1");
         }
@@ -262,9 +279,14 @@ impl Args {
     }
 
     /// What follows that.
-    fn int8(&self) -> Option<Int8> {
+    fn roundings(&self) -> Vec<Rounding> {
         let f = &self.finishing;
-        Some(Int8 { pictures: f.int8_images?, lr: f.int8_lr?, ema: self.ema.unwrap_or(0.999) })
+        let asked =
+            [(WeightForm::Int8, f.int8_images.zip(f.int8_lr)), (WeightForm::Int4, f.int4_images.zip(f.int4_lr))];
+        let ema = self.ema.unwrap_or(0.999);
+        let rounding =
+            |(weights, asked): (_, Option<_>)| asked.map(|(pictures, lr)| Rounding { weights, pictures, lr, ema });
+        asked.into_iter().filter_map(rounding).collect()
     }
 
     /// Opens what --guided and --start name, if they do; notes the checksums.
@@ -301,9 +323,10 @@ pub fn run(mut args: Args) -> Result<()> {
     args.settle()?;
     let mut rounds = args.rounds()?;
     let device = args.training.open()?;
+    let roundings = args.roundings();
     ensure!(
-        device.is_cpu() || args.finishing.int8_images.is_none(),
-        "--int8-images: integers are computed by the device's own kernels on the CPU; use --device cpu"
+        device.is_cpu() || roundings.is_empty(),
+        "--int8-images, --int4-images: integers are computed by the device's own kernels on the CPU; use --device cpu"
     );
     let teacher = TeacherNetwork::open(&args.teacher, &device)?;
     let own = teacher.arch();
@@ -319,7 +342,7 @@ pub fn run(mut args: Args) -> Result<()> {
     );
     // A student to start from that has these steps needs no round, when it is only to be finished or rounded.
     if let (Some(Kind::Student(n)), Some(first)) = (start.as_ref().map(|s| s.kind), rounds.first_mut())
-        && (args.finish.is_some() || args.finishing.int8_images.is_some())
+        && (args.finish.is_some() || !roundings.is_empty())
         && first.steps == n
     {
         first.pictures = 0;
@@ -334,7 +357,7 @@ pub fn run(mut args: Args) -> Result<()> {
         power: args.guidance_power.unwrap_or(1.0),
         rounds,
         finish: args.finish(),
-        int8: args.int8(),
+        roundings,
         batch: t.batch,
         seed: t.seed,
     };

@@ -8,7 +8,7 @@ use crate::files::{self, AlignedBytes};
 use crate::nn::{Checkpoint, Engine, Precision};
 use crate::onnx::{self, Form, Network, OPSET};
 use crate::progress::Progress;
-use crate::quant::{Calibration, quantize_from};
+use crate::quant::{Calibration, WeightForm, quantize_from};
 use crate::sampling::Source;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Most steps that an image holds tables for.
 const MAX_STEPS: usize = fewstep_core::format::limits::MAX_STEPS as usize;
 
-/// Quantize a student to int8 and write the image that devices run, or write its network as ONNX
+/// Quantize a student and write the image that devices run, or write its network as ONNX
 #[derive(clap::Args)]
 pub struct Args {
     /// Student checkpoint (.safetensors); with --onnx a student image (.fsw) too
@@ -46,6 +46,9 @@ pub struct Args {
     /// The machine for which weights are laid out; all others run the image too, to the same bytes, some slower
     #[arg(long, value_enum, default_value_t = Target::Canonical, conflicts_with = "onnx")]
     profile: Target,
+    /// Bits of the weights
+    #[arg(long, value_enum, default_value_t = WeightForm::Int8, conflicts_with = "onnx")]
+    weights: WeightForm,
     /// Report as JSON
     #[arg(long)]
     json: bool,
@@ -78,12 +81,18 @@ impl Target {
 
 /// Quantizes and exports for every machine; prints the progress of calibration.
 pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
-    export_for(checkpoint, steps, Calibration::Noise, Target::Canonical)
+    export_for(checkpoint, steps, Calibration::Noise, WeightForm::Int8, Target::Canonical)
 }
 
-fn export_for(checkpoint: &Checkpoint, steps: usize, from: Calibration, target: Target) -> Result<Exported> {
+fn export_for(
+    checkpoint: &Checkpoint,
+    steps: usize,
+    from: Calibration,
+    form: WeightForm,
+    target: Target,
+) -> Result<Exported> {
     let mut progress: Option<Progress> = None;
-    let spec = quantize_from(checkpoint, steps, from, |done, total| {
+    let spec = quantize_from(checkpoint, steps, from, form, |done, total| {
         progress.get_or_insert_with(|| Progress::new("calibrate", total as u64, "evaluations")).set(done as u64, "");
     })?;
     drop(progress);
@@ -109,11 +118,15 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn write_student(args: &Args, steps: usize) -> Result<()> {
+    ensure!(
+        args.weights == WeightForm::Int8 || args.profile == Target::Canonical,
+        "--weights int4: weights of four bits have one order for all machines; leave --profile out"
+    );
     let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
     let data = args.data.as_ref().map(|folder| pictures(&checkpoint, folder)).transpose()?;
     let from = data.as_ref().map_or(Calibration::Noise, Calibration::Pictures);
-    let exported =
-        export_for(&checkpoint, steps, from, args.profile).with_context(|| format!("{}", args.file.display()))?;
+    let exported = export_for(&checkpoint, steps, from, args.weights, args.profile)
+        .with_context(|| format!("{}", args.file.display()))?;
     files::write_atomic(&args.out, |w| Ok(w.write_all(&exported.bytes)?))?;
     let (bytes, arena) = (exported.bytes.len(), exported.plan.arena_bytes);
     if args.json {

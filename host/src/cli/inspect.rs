@@ -7,7 +7,7 @@ use crate::picture::{plan_svg, stage_name};
 use crate::sampling::{Source, StudentImage};
 use anyhow::{Result, bail};
 use fewstep_core::Direction;
-use fewstep_core::format::Image;
+use fewstep_core::format::{Element, Image, Layout};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -76,9 +76,23 @@ fn describe_image(image: &StudentImage) -> Result<Value> {
         "peak_set_by": stage_name(&records(image)?, info.peak_stage),
         "macs_per_step": info.macs_per_step,
         "operations": model.op_count(),
+        "weights": weights(&records(image)?),
         "profile": format!("{:?}", info.profile).to_lowercase(),
         "provenance": provenance,
     }))
+}
+
+/// Numbers of weights, by bits.
+fn weights(image: &Image) -> Value {
+    let (mut int8, mut int4) = (0, 0);
+    for tensor in (0..image.info().counts.tensors).filter_map(|i| image.tensor(i).ok()) {
+        match (tensor.element, tensor.layout) {
+            (Element::I8, Layout::Int4) => int4 += tensor.len(),
+            (Element::I8, _) => int8 += tensor.len(),
+            _ => {}
+        }
+    }
+    json!({ "int8": int8, "int4": int4 })
 }
 
 fn describe_checkpoint(c: &Checkpoint, file_bytes: u64) -> Value {

@@ -7,7 +7,7 @@ mod rounds;
 mod teacher;
 
 pub use rounds::{
-    Finish, Finishing, Int8, Learn, MAX_STEPS, Method, Round, SegmentOptions, SegmentRound, Target, default_fine,
+    Finish, Finishing, Learn, MAX_STEPS, Method, Round, Rounding, SegmentOptions, SegmentRound, Target, default_fine,
     halving_rounds, segment_rounds,
 };
 
@@ -46,7 +46,7 @@ pub struct Plan {
     /// What follows every kept student's round.
     pub finish: Option<Finish>,
     /// What follows that.
-    pub int8: Option<Int8>,
+    pub roundings: Vec<Rounding>,
     pub batch: usize,
     pub seed: u64,
 }
@@ -88,11 +88,13 @@ pub fn distill(
             kept_net = distiller.finish(guided, &net, round.steps, finish)?;
             name += "-finished";
         }
-        if let Some(int8) = &plan.int8 {
-            name += "-int8";
-            distiller.int8(&kept_net, round.steps, &name, int8)?;
+        for rounding in &plan.roundings {
+            let name = format!("{name}-{}", rounding.weights.name());
+            distiller.rounding(&kept_net, round.steps, &name, rounding)?;
             // No f16 form: the integers are those of the f32 weights.
             kept.push(run.path(&format!("{name}.safetensors")));
+        }
+        if !plan.roundings.is_empty() {
             continue;
         }
         let file = run.path(&format!("{name}.safetensors"));
@@ -257,16 +259,16 @@ impl Distiller<'_> {
     }
 
     /// Fine-tuning through the rounding.
-    fn int8(&self, student: &UNet, steps: usize, name: &str, o: &Int8) -> Result<UNet> {
+    fn rounding(&self, student: &UNet, steps: usize, name: &str, o: &Rounding) -> Result<UNet> {
         if self.run.path(&format!("{name}.safetensors")).exists() {
             return Ok(Checkpoint::open(&self.run.path(&format!("{name}.safetensors")), self.device)?.net);
         }
         self.phase(Stint {
             name,
-            net: prepare(student, steps, |_, _| ())?,
+            net: prepare(student, steps, o.weights, |_, _| ())?,
             auxiliary: None,
             kind: Kind::Student(steps),
-            objective: &Finetune::new(student.clone(), steps),
+            objective: &Finetune::new(student.clone(), steps, o.weights),
             pictures: o.pictures,
             lr: o.lr,
             constant: 0.0,

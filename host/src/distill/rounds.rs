@@ -1,5 +1,6 @@
 //! The rounds after stage 1: which students are trained, one after the other, and how.
 
+use crate::quant::WeightForm;
 use crate::train::Weight;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -112,9 +113,10 @@ pub struct Finish {
     pub auxiliary_updates: u64,
 }
 
-/// Fine-tuning of a kept student through its rounding to int8: [`crate::quant::Finetune`].
+/// Fine-tuning of a kept student through its rounding: [`crate::quant::Finetune`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Int8 {
+pub struct Rounding {
+    pub weights: WeightForm,
     pub pictures: u64,
     pub lr: f64,
     /// Decay of the average, which is what is kept.

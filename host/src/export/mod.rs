@@ -10,6 +10,6 @@ mod writer;
 
 pub use graph::{GROUP, GROUPNORM_EPS, Graph, Input, Node, NodeKind};
 pub use planner::{MemoryPlan, plan};
-pub use random::random_student;
+pub use random::{random_int4_student, random_student};
 pub use spec::{Conv, Dense, Norm, Quant, StudentSpec};
 pub use writer::{ExportOptions, Exported, op_params, write_image};

@@ -6,6 +6,7 @@ use super::spec::{Conv, Dense, Norm, Quant, StudentSpec};
 use crate::nn::{Arch, GUIDANCE_FEATURES, MAX_GUIDANCE};
 use fewstep_core::Direction;
 use fewstep_core::format::Element;
+use fewstep_core::ops::int4::GROUP;
 use fewstep_core::sampler::noise::philox4x32;
 use std::collections::BTreeMap;
 
@@ -44,6 +45,27 @@ impl Random {
     }
 }
 
+/// The same student with weights of four bits, but for its first and last convolution and its hidden layer.
+pub fn random_int4_student(arch: &Arch, steps: usize, seed: u64) -> StudentSpec {
+    let mut spec = random_student(arch, steps, seed);
+    let layers = spec.convs.iter_mut().filter(|(name, _)| !["conv_in", "conv_out"].contains(&name.as_str()));
+    let layers = layers.map(|(_, conv)| (&mut conv.weights, &mut conv.scale, &mut conv.multipliers));
+    let film = [(&mut spec.film.weights, &mut spec.film.scale, &mut spec.film.multipliers)];
+    let mut random = Random { key: [seed as u32, (seed >> 32) as u32], counter: 1 << 31 };
+    for (weights, scale, multipliers) in layers.chain(film) {
+        let row = weights.len() / scale.len();
+        let groups = row.div_ceil(GROUP);
+        let all: Vec<u8> = (0..scale.len() * groups).map(|_| 1 + (random.next() % 15) as u8).collect();
+        for (i, w) in weights.iter_mut().enumerate() {
+            *w = (*w >> 4) * all[i / row * groups + i % row / GROUP] as i8;
+        }
+        // Multipliers are 8 on average, where 16 would make up for the shift.
+        scale.iter_mut().for_each(|scale| *scale *= 2.0);
+        *multipliers = Some(all);
+    }
+    spec
+}
+
 /// A student of this architecture with `steps` steps. The same arguments give the same student.
 pub fn random_student(arch: &Arch, steps: usize, seed: u64) -> StudentSpec {
     let graph = Graph::new(arch);
@@ -56,7 +78,7 @@ pub fn random_student(arch: &Arch, steps: usize, seed: u64) -> StudentSpec {
             NodeKind::Conv { kernel, cin, residual } => {
                 let gain = if residual.is_some() { 0.4 } else { 1.0 };
                 let (weights, scale, bias) = random.layer(node.channels, kernel * kernel * cin, gain);
-                convs.insert(node.name.clone(), Conv { weights, scale, bias });
+                convs.insert(node.name.clone(), Conv { weights, scale, bias, multipliers: None });
             }
             NodeKind::NormAct { .. } => {
                 let (gamma, beta) = (random.uniform(node.channels, 1.0, 0.3), random.uniform(node.channels, 0.0, 0.3));
@@ -66,9 +88,9 @@ pub fn random_student(arch: &Arch, steps: usize, seed: u64) -> StudentSpec {
         }
     }
     let (weights, scale, bias) = random.layer(e, e, 1.5);
-    let hidden = Dense { weights, scale, bias };
+    let hidden = Dense { weights, scale, bias, multipliers: None };
     let (weights, scale, bias) = random.layer(f, e, 0.3);
-    let film = Dense { weights, scale, bias };
+    let film = Dense { weights, scale, bias, multipliers: None };
     let activations = (0..steps)
         .map(|step| {
             // A little different at every step, so that a mix-up of rows shows.

@@ -4,6 +4,7 @@ use super::graph::Graph;
 use crate::nn::{Arch, GUIDANCE_FEATURES};
 use anyhow::{Result, bail, ensure};
 use fewstep_core::Direction;
+use fewstep_core::ops::int4::{GROUP, MAX_MULTIPLIER};
 use std::collections::BTreeMap;
 
 /// Scale and zero point of an activation: value = (q - zero_point) * scale.
@@ -14,7 +15,7 @@ pub struct Quant {
     pub zero_point: i32,
 }
 
-/// A convolution: weight = q * scale of the output channel.
+/// A convolution: weight = integer * scale of the output channel.
 #[derive(Clone, Debug, Default)]
 pub struct Conv {
     /// [cout][kernel][kernel][cin], -127 to 127.
@@ -23,9 +24,11 @@ pub struct Conv {
     pub scale: Vec<f32>,
     /// [cout], real units.
     pub bias: Vec<f32>,
+    /// Where the weights are of four bits, [cout][groups of 32]: each weight is its group's multiplier (1 to 15) times -8 to 7.
+    pub multipliers: Option<Vec<u8>>,
 }
 
-/// A dense layer of the embedding: weight = q * scale of the output.
+/// A dense layer of the embedding: weight = integer * scale of the output.
 #[derive(Clone, Debug, Default)]
 pub struct Dense {
     /// [out][in], -127 to 127.
@@ -34,6 +37,8 @@ pub struct Dense {
     pub scale: Vec<f32>,
     /// [out]
     pub bias: Vec<f32>,
+    /// [out][groups of 32], as those of a convolution.
+    pub multipliers: Option<Vec<u8>>,
 }
 
 /// A normalization.
@@ -76,6 +81,21 @@ pub struct StudentSpec {
     pub provenance: Vec<(String, String)>,
 }
 
+/// Weights of four bits, rows of `row`, are what their multipliers allow.
+fn four_bits(what: &str, weights: &[i8], multipliers: Option<&[u8]>, row: usize) -> Result<()> {
+    let Some(multipliers) = multipliers else { return Ok(()) };
+    let groups = row.div_ceil(GROUP);
+    let expected = weights.len() / row * groups;
+    ensure!(multipliers.len() == expected, "{what} has {} multipliers, expected {expected}", multipliers.len());
+    for (i, &w) in weights.iter().enumerate() {
+        let m = multipliers[i / row * groups + i % row / GROUP];
+        ensure!((1..=MAX_MULTIPLIER).contains(&m), "{what}: multiplier {m}, allowed are 1 to {MAX_MULTIPLIER}");
+        let (w, m) = (i32::from(w), i32::from(m));
+        ensure!(w % m == 0 && (-8..8).contains(&(w / m)), "{what}: weight {w} is not {m} times -8 to 7");
+    }
+    Ok(())
+}
+
 impl StudentSpec {
     /// Denoising steps N.
     pub fn steps(&self) -> usize {
@@ -104,6 +124,7 @@ impl StudentSpec {
             length(&format!("{what}: weights"), dense.weights.len(), out * e)?;
             length(&format!("{what}: scale"), dense.scale.len(), out)?;
             length(&format!("{what}: bias"), dense.bias.len(), out)?;
+            four_bits(what, &dense.weights, dense.multipliers.as_deref(), e)?;
         }
         length("activation tables (steps)", self.activations.len(), n)?;
         for node in &graph.nodes {
@@ -114,6 +135,7 @@ impl StudentSpec {
                     length(&format!("{name}: weights"), conv.weights.len(), node.channels * kernel * kernel * cin)?;
                     length(&format!("{name}: scale"), conv.scale.len(), node.channels)?;
                     length(&format!("{name}: bias"), conv.bias.len(), node.channels)?;
+                    four_bits(name, &conv.weights, conv.multipliers.as_deref(), kernel * kernel * cin)?;
                 }
                 NodeKind::NormAct { .. } => {
                     let Some(norm) = self.norms.get(name) else { bail!("normalization {name} is missing") };

@@ -1,8 +1,8 @@
 //! Writes a student image.
 
-use super::graph::{GROUP, GROUPNORM_EPS, Graph, Input, NodeKind};
+use super::graph::{GROUP, GROUPNORM_EPS, Graph, Input, Node, NodeKind};
 use super::planner::{MemoryPlan, plan};
-use super::spec::StudentSpec;
+use super::spec::{Conv, Dense, StudentSpec};
 use crate::files::AlignedBytes;
 use crate::nn::GUIDANCE_FEATURES;
 use anyhow::{Context, Result, ensure};
@@ -15,7 +15,7 @@ use fewstep_core::format::op::{NONE, OP_LEN};
 use fewstep_core::format::step::{PARAMS_LEN, STEP_HEAD_LEN};
 use fewstep_core::format::tensor::TENSOR_LEN;
 use fewstep_core::format::{Element, HeaderRepr, InfoRepr, Layout, OpRepr, Params, SectionRepr, TensorRepr};
-use fewstep_core::ops::blocks;
+use fewstep_core::ops::{blocks, int4};
 use fewstep_core::{IMAGE_ALIGN, Model, Profile};
 
 /// Scratch by default: with it the Armv7E-M kernels run every 3x3 layer of a 28x28 student as an exact Winograd
@@ -69,7 +69,7 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
     );
     ensure!(arch.film_len() <= u16::MAX.into(), "{} scales and shifts are more than an image holds", arch.film_len());
     ensure!(graph.nodes.len() <= MAX_OPS.into(), "{} operations are more than {MAX_OPS}", graph.nodes.len());
-    let plan = plan(arch, &graph, options.scratch_bytes);
+    let plan = plan(arch, &graph, scratch_bytes(spec, &graph, options));
     ensure!(plan.buffers.len() <= MAX_BUFFERS.into(), "{} buffers are more than {MAX_BUFFERS}", plan.buffers.len());
 
     ensure!(
@@ -128,6 +128,18 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
     let aligned = AlignedBytes::from(bytes.as_slice());
     Model::parse(&aligned).map_err(|e| anyhow::anyhow!("{e}")).context("the student does not fit an image")?;
     Ok(Exported { bytes, plan, graph })
+}
+
+/// What is granted to kernels, with room for the decoded weights of four output channels where weights are of four bits.
+fn scratch_bytes(spec: &StudentSpec, graph: &Graph, options: &ExportOptions) -> u32 {
+    let room = |node: &Node| match node.kind {
+        NodeKind::Conv { kernel, cin, .. } if spec.convs[&node.name].multipliers.is_some() => kernel * kernel * cin * 4,
+        _ => 0,
+    };
+    match options.scratch_bytes {
+        0 => 0,
+        bytes => bytes + graph.nodes.iter().map(room).max().unwrap_or(0) as u32,
+    }
 }
 
 fn narrow(what: &str, value: usize) -> Result<u16> {
@@ -197,9 +209,28 @@ impl Tensors {
         self.add(dims, Element::I8, Layout::Canonical, bytemuck::cast_slice(values))
     }
 
+    /// Weights of four bits, [outputs][..].
+    fn int4(&mut self, dims: &[usize], values: &[i8], multipliers: &[u8]) -> Result<u16> {
+        let row = dims[1..].iter().product();
+        let mut packed = vec![0; int4::packed_len(dims[0], row)];
+        int4::pack(row, values, multipliers, &mut packed);
+        self.add(dims, Element::I8, Layout::Int4, &packed)
+    }
+
+    /// Weights of a dense layer.
+    fn dense(&mut self, dims: [usize; 2], dense: &Dense) -> Result<u16> {
+        match &dense.multipliers {
+            Some(multipliers) => self.int4(&dims, &dense.weights, multipliers),
+            None => self.i8s(&dims, &dense.weights),
+        }
+    }
+
     /// Weights of a convolution, row-major [cout, kernel, kernel, cin], in the profile's order.
-    fn conv(&mut self, dims: [usize; 4], input: Element, values: &[i8]) -> Result<u16> {
-        let [cout, height, width, cin] = dims;
+    fn conv(&mut self, dims: [usize; 4], input: Element, conv: &Conv) -> Result<u16> {
+        let ([cout, height, width, cin], values) = (dims, &conv.weights);
+        if let Some(multipliers) = &conv.multipliers {
+            return self.int4(&dims, values, multipliers);
+        }
         if self.profile != Profile::X86Vnni || input != Element::I8 || !blocks::fits(cin, cout) {
             return self.i8s(&dims, values);
         }
@@ -219,10 +250,10 @@ fn embedding(spec: &StudentSpec, tensors: &mut Tensors) -> Result<EmbeddingRepr>
     Ok(EmbeddingRepr {
         class: tensors.f32s(&[spec.arch.classes, e], &spec.class)?,
         guidance: tensors.f32s(&[e, GUIDANCE_FEATURES], &spec.guidance)?,
-        hidden_weights: tensors.i8s(&[e, e], &spec.hidden.weights)?,
+        hidden_weights: tensors.dense([e, e], &spec.hidden)?,
         hidden_scale: tensors.f32s(&[e], &spec.hidden.scale)?,
         hidden_bias: tensors.f32s(&[e], &spec.hidden.bias)?,
-        film_weights: tensors.i8s(&[f, e], &spec.film.weights)?,
+        film_weights: tensors.dense([f, e], &spec.film)?,
         film_scale: tensors.f32s(&[f], &spec.film.scale)?,
         film_bias: tensors.f32s(&[f], &spec.film.bias)?,
     })
@@ -245,11 +276,7 @@ fn ops(spec: &StudentSpec, graph: &Graph, plan: &MemoryPlan, tensors: &mut Tenso
                     dst,
                     kernel: kernel as u8,
                     residual: residual.is_some(),
-                    weights: tensors.conv(
-                        [node.channels, kernel, kernel, cin],
-                        element_of(node.input),
-                        &conv.weights,
-                    )?,
+                    weights: tensors.conv([node.channels, kernel, kernel, cin], element_of(node.input), conv)?,
                     scale: tensors.f32s(&[node.channels], &conv.scale)?,
                     bias: tensors.f32s(&[node.channels], &conv.bias)?,
                 }

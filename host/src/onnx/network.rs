@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::format::limits::MAX_STEPS;
 use fewstep_core::format::op::NONE;
 use fewstep_core::format::{Element, Image, Layout, OpRepr};
-use fewstep_core::ops::blocks;
+use fewstep_core::ops::{self, blocks};
 use std::collections::BTreeMap;
 
 /// Weights [out][...]: float, or int8 with a scale for every output.
@@ -268,9 +268,16 @@ impl Network {
     }
 }
 
-/// Weights row-major, whatever their order in the image.
+/// Weights row-major as int8, whatever their order and bits in the image.
 fn int8(image: &Image, index: u16, scale: u16) -> Weights {
     let mut values = image.i8s(index).to_vec();
+    if let ops::Weights::Int4(weights) = image.weights(index) {
+        let (outputs, all) = (image.f32s(scale).len(), image.tensor(index).map_or(0, |tensor| tensor.len() as usize));
+        values = vec![0; all];
+        for (i, row) in values.chunks_exact_mut(all / outputs).enumerate() {
+            weights.decode(i, 0, row);
+        }
+    }
     if let Some(tensor) = image.tensor(index).ok().filter(|t| t.layout == Layout::Blocks) {
         let [_, height, width, cin] = tensor.dims.map(usize::from);
         let taps = height * width;

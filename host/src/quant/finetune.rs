@@ -5,7 +5,7 @@ use super::learned::{learned, names, store};
 use super::observe::Calibration;
 use super::simulator::{Activation, Simulator};
 use super::straight_through::{rounded, stand_for};
-use super::student::{balance_attention, calibrate, describe};
+use super::student::{WeightForm, balance_attention, calibrate, describe, describe_by};
 use crate::diffusion::{angle, rotate};
 use crate::nn::{MAX_GUIDANCE, Params, Query, UNet};
 use crate::train::{Batch, Live, Objective, Targets, landing_v};
@@ -16,27 +16,41 @@ use std::f64::consts::FRAC_PI_2;
 use std::sync::{Arc, RwLock};
 
 /// The network that fine-tuning starts from: the student with balanced attention and calibrated scales as parameters.
-pub fn prepare(student: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -> Result<UNet> {
-    ensure!(learned(student, steps)?.is_none(), "this student was fine-tuned for int8 already");
+/// Weights for four bits are those that [`quantize`](super::quantize) rounds to.
+pub fn prepare(student: &UNet, steps: usize, form: WeightForm, progress: impl FnMut(usize, usize)) -> Result<UNet> {
+    ensure!(learned(student, steps)?.is_none(), "this student was fine-tuned through its rounding already");
     let net = balance_attention(student)?;
-    let activations = calibrate(&net, steps, Calibration::Noise, progress)?;
+    let (activations, moments) = calibrate(&net, steps, Calibration::Noise, form, progress)?;
     let mut tensors = net.params.tensors().clone();
     store(&activations, &mut tensors)?;
+    let spec = describe_by(&net, Direction::ToPicture, activations, form, &moments)?;
+    for (name, conv) in spec.convs.iter().filter(|(_, conv)| conv.multipliers.is_some()) {
+        let name = format!("{name}.weight");
+        let like = net.params.get(&name)?;
+        tensors.insert(name, Tensor::from_vec(multiplied(&conv.weights, &conv.scale), like.dims(), like.device())?);
+    }
     Ok(UNet { arch: net.arch, params: Params::frozen(tensors) })
+}
+
+/// Rounded weights in real units.
+fn multiplied(weights: &[i8], scale: &[f32]) -> Vec<f32> {
+    let rows = weights.chunks(weights.len() / scale.len()).zip(scale);
+    rows.flat_map(|(q, s)| q.iter().map(move |q| f32::from(*q) * s)).collect()
 }
 
 /// The objective. The network it trains comes from [`prepare`].
 pub struct Finetune {
     student: UNet,
     steps: usize,
+    form: WeightForm,
     /// The network in integers, as it stands before an update.
     simulator: RwLock<Option<Arc<Simulator>>>,
 }
 
 impl Finetune {
-    /// `student`: the float student of `steps` steps.
-    pub fn new(student: UNet, steps: usize) -> Finetune {
-        Finetune { student, steps, simulator: RwLock::new(None) }
+    /// `student`: the float student of `steps` steps; its weights are rounded to `form`.
+    pub fn new(student: UNet, steps: usize, form: WeightForm) -> Finetune {
+        Finetune { student, steps, form, simulator: RwLock::new(None) }
     }
 
     fn simulator(&self) -> Result<Arc<Simulator>> {
@@ -63,10 +77,8 @@ impl Finetune {
         let spec = &simulator.spec;
         let mut tensors = net.params.tensors().clone();
         let mut stand = |name: &str, weights: &[i8], scale: &[f32]| -> Result<()> {
-            let row = weights.len() / scale.len();
-            let values = weights.chunks(row).zip(scale).flat_map(|(q, s)| q.iter().map(move |q| f32::from(*q) * s));
             let name = format!("{name}.weight");
-            let stands = stand_for(net.params.get(&name)?, values.collect())?;
+            let stands = stand_for(net.params.get(&name)?, multiplied(weights, scale))?;
             tensors.insert(name, stands);
             Ok(())
         };
@@ -117,7 +129,7 @@ impl Objective for Finetune {
     /// Rounds the network as it stands.
     fn begin(&self, live: &Live) -> Result<()> {
         let activations = learned(&live.student, self.steps)?.context("a network from `prepare`")?;
-        let simulator = Simulator::new(describe(&live.student, Direction::ToPicture, activations)?)?;
+        let simulator = Simulator::new(describe(&live.student, Direction::ToPicture, activations, self.form)?)?;
         *self.simulator.write().map_err(|_| anyhow::anyhow!("another thread failed"))? = Some(Arc::new(simulator));
         Ok(())
     }

@@ -60,25 +60,41 @@ pub fn observe(
     steps: usize,
     from: Calibration,
     seed: u64,
-    mut progress: impl FnMut(usize, usize),
+    progress: impl FnMut(usize, usize),
 ) -> Result<Vec<BTreeMap<String, Seen>>> {
     let mut seen: Vec<BTreeMap<String, Seen>> = vec![BTreeMap::new(); steps];
+    walk(net, steps, from, seed, progress, |step, name, t| {
+        let values = t.flatten_all()?.to_vec1::<f32>()?;
+        seen[step].entry(name.into()).or_default().add(&values, STRENGTHS.len());
+        Ok(())
+    })?;
+    Ok(seen)
+}
+
+/// Calls `note` with the step, name and value of every activation on these trajectories.
+pub(super) fn walk(
+    net: &UNet,
+    steps: usize,
+    from: Calibration,
+    seed: u64,
+    mut progress: impl FnMut(usize, usize),
+    mut note: impl FnMut(usize, &str, &Tensor) -> candle_core::Result<()>,
+) -> Result<()> {
     for (k, w) in STRENGTHS.iter().enumerate() {
         let (mut z, class) = from.start(net, seed, k)?;
         let w = vec![*w; PICTURES];
-        for (i, seen) in seen.iter_mut().enumerate() {
+        for i in 0..steps {
             let phi = angle_towards(from.direction(), i, steps);
             let phis = vec![phi as f32; PICTURES];
-            let mut note = |name: &str, t: Tensor| -> candle_core::Result<Tensor> {
-                let values = t.flatten_all()?.to_vec1::<f32>()?;
-                seen.entry(name.into()).or_default().add(&values, STRENGTHS.len());
+            let mut see = |name: &str, t: Tensor| -> candle_core::Result<Tensor> {
+                note(i, name, &t)?;
                 Ok(t)
             };
-            let v = net.forward_observed(&Query { z: &z, phi: &phis, class: &class, w: Some(&w) }, &mut note)?;
+            let v = net.forward_observed(&Query { z: &z, phi: &phis, class: &class, w: Some(&w) }, &mut see)?;
             let next = angle_towards(from.direction(), i + 1, steps);
             z = rotate(&z, &v, &[(phi - next) as f32; PICTURES])?;
             progress(k * steps + i + 1, STRENGTHS.len() * steps);
         }
     }
-    Ok(seen)
+    Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use fewstep_core::Backend;
 use fewstep_core::format::{Element, Params};
 use fewstep_core::ops::embed::Dense;
-use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+use fewstep_core::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample, Weights};
 use fewstep_core::sampler::schedule;
 
 /// An activation [height][width][channels].
@@ -61,7 +61,7 @@ impl Trace {
 }
 
 fn dense(d: &crate::export::Dense) -> Dense<'_> {
-    Dense { weights: &d.weights, scale: &d.scale, bias: &d.bias }
+    Dense { weights: Weights::Int8(&d.weights), scale: &d.scale, bias: &d.bias }
 }
 
 /// A student ready to run.
@@ -124,7 +124,7 @@ impl Simulator {
                         cin,
                         cout: node.channels,
                         kernel,
-                        weights: &weights.weights,
+                        weights: Weights::Int8(&weights.weights),
                         scale: &weights.scale,
                         bias: &weights.bias,
                         a: p.a,

@@ -1,5 +1,7 @@
 //! From a float student to the numbers of its image.
 
+use super::compensate::{Moments, moments, quantize_compensated};
+use super::groups::quantize_groups;
 use super::learned::learned;
 use super::observe::{Calibration, observe};
 use super::range::quantize_row;
@@ -15,15 +17,47 @@ use std::collections::BTreeMap;
 /// Largest magnitude of a rounded weight: 8 bits, symmetric.
 pub const WEIGHT_LIMIT: i8 = 127;
 
+/// How the weights are rounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightForm {
+    /// 8 bits, a scale for each output channel
+    #[default]
+    Int8,
+    /// 4 bits, a multiplier for every 32 weights besides; the first and the last convolution stay int8
+    Int4,
+}
+
+impl WeightForm {
+    /// Of a layer. The first and the last convolution and the hidden layer are 1 % of the weights.
+    fn of(self, layer: &str) -> WeightForm {
+        if ["conv_in", "conv_out", "embed.hidden"].contains(&layer) { WeightForm::Int8 } else { self }
+    }
+
+    /// As files are named.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightForm::Int8 => "int8",
+            WeightForm::Int4 => "int4",
+        }
+    }
+}
+
 /// Noise of the calibration trajectories; samples use other seeds.
 const CALIBRATION_SEED: u64 = 0xCA11_B8A7_E000_0000;
 
-/// Quantizes a student for `steps` steps, calibrated from noise; `progress` hears of calibration (done, total).
+/// Quantizes a student for `steps` steps, its weights to `form`, calibrated from noise; `progress` hears of calibration
+/// (done, total).
 ///
 /// # Errors
 /// When the checkpoint takes no w, is a student of another step count, or an encoder.
-pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usize, usize)) -> Result<StudentSpec> {
-    quantize_from(checkpoint, steps, Calibration::Noise, progress)
+pub fn quantize(
+    checkpoint: &Checkpoint,
+    steps: usize,
+    form: WeightForm,
+    progress: impl FnMut(usize, usize),
+) -> Result<StudentSpec> {
+    quantize_from(checkpoint, steps, Calibration::Noise, form, progress)
 }
 
 /// As [`quantize`], calibrated from noise or, for an encoder, from pictures.
@@ -34,6 +68,7 @@ pub fn quantize_from(
     checkpoint: &Checkpoint,
     steps: usize,
     from: Calibration,
+    form: WeightForm,
     progress: impl FnMut(usize, usize),
 ) -> Result<StudentSpec> {
     match (checkpoint.kind, from) {
@@ -47,15 +82,14 @@ pub fn quantize_from(
         }
         _ => {}
     }
-    let (net, activations) = match learned(&checkpoint.net, steps)? {
-        Some(activations) => (checkpoint.net.clone(), activations),
+    let mut spec = match learned(&checkpoint.net, steps)? {
+        Some(activations) => describe(&checkpoint.net, from.direction(), activations, form)?,
         None => {
             let net = balance_attention(&checkpoint.net)?;
-            let activations = calibrate(&net, steps, from, progress)?;
-            (net, activations)
+            let (activations, moments) = calibrate(&net, steps, from, form, progress)?;
+            describe_by(&net, from.direction(), activations, form, &moments)?
         }
     };
-    let mut spec = describe(&net, from.direction(), activations)?;
     spec.provenance = provenance(checkpoint, steps);
     Ok(spec)
 }
@@ -63,13 +97,26 @@ pub fn quantize_from(
 /// Scales of every activation, by step and name.
 pub type Activations = Vec<BTreeMap<String, Quant>>;
 
-/// Scales from the student's own trajectories.
+/// Scales from the student's own trajectories, and for weights of four bits the moments that their rounding asks for.
 pub fn calibrate(
     net: &UNet,
     steps: usize,
     from: Calibration,
-    progress: impl FnMut(usize, usize),
-) -> Result<Activations> {
+    form: WeightForm,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<(Activations, Moments)> {
+    let walks = if form == WeightForm::Int4 { 2 } else { 1 };
+    let activations = scales(net, steps, from, |done, total| progress(done, walks * total))?;
+    let moments = match form {
+        WeightForm::Int8 => Moments::new(),
+        WeightForm::Int4 => {
+            moments(net, steps, from, CALIBRATION_SEED, |done, total| progress(total + done, walks * total))?
+        }
+    };
+    Ok((activations, moments))
+}
+
+fn scales(net: &UNet, steps: usize, from: Calibration, progress: impl FnMut(usize, usize)) -> Result<Activations> {
     let graph = Graph::new(&net.arch);
     let seen = observe(net, steps, from, CALIBRATION_SEED, progress)?;
     let table = |seen: &BTreeMap<String, super::Seen>| {
@@ -79,8 +126,19 @@ pub fn calibrate(
     seen.iter().map(table).collect()
 }
 
-/// The student's numbers with these scales of its activations; weights are rounded here.
-pub fn describe(net: &UNet, direction: Direction, activations: Activations) -> Result<StudentSpec> {
+/// The student's numbers with these scales of its activations; weights are rounded here, each for itself.
+pub fn describe(net: &UNet, direction: Direction, activations: Activations, form: WeightForm) -> Result<StudentSpec> {
+    describe_by(net, direction, activations, form, &Moments::new())
+}
+
+/// The same, but layers that have moments are rounded by those.
+pub fn describe_by(
+    net: &UNet,
+    direction: Direction,
+    activations: Activations,
+    form: WeightForm,
+    moments: &Moments,
+) -> Result<StudentSpec> {
     let (arch, steps) = (&net.arch, activations.len());
     let graph = Graph::new(arch);
     let p = |name: &str| values(&net.params, name);
@@ -89,8 +147,9 @@ pub fn describe(net: &UNet, direction: Direction, activations: Activations) -> R
         let name = &node.name;
         match node.kind {
             NodeKind::Conv { .. } => {
-                let (weights, scale) = rows(&p(&format!("{name}.weight"))?, node.channels);
-                convs.insert(name.clone(), Conv { weights, scale, bias: p(&format!("{name}.bias"))? });
+                let (weights, scale, multipliers) =
+                    rows(&p(&format!("{name}.weight"))?, node.channels, form.of(name), moments.get(name));
+                convs.insert(name.clone(), Conv { weights, scale, bias: p(&format!("{name}.bias"))?, multipliers });
             }
             NodeKind::NormAct { .. } => {
                 norms.insert(
@@ -102,8 +161,9 @@ pub fn describe(net: &UNet, direction: Direction, activations: Activations) -> R
         }
     }
     let dense = |name: &str, out: usize| -> Result<Dense> {
-        let (weights, scale) = rows(&p(&format!("embed.{name}.weight"))?, out);
-        Ok(Dense { weights, scale, bias: p(&format!("embed.{name}.bias"))? })
+        let name = format!("embed.{name}");
+        let (weights, scale, multipliers) = rows(&p(&format!("{name}.weight"))?, out, form.of(&name), None);
+        Ok(Dense { weights, scale, bias: p(&format!("{name}.bias"))?, multipliers })
     };
     let phi: Vec<f32> = (0..steps).map(|i| angle_towards(direction, i, steps) as f32).collect();
     let mut class = p("embed.class")?;
@@ -130,14 +190,33 @@ fn values(params: &Params, name: &str) -> Result<Vec<f32>> {
     Ok(params.get(name)?.flatten_all()?.to_device(&Device::Cpu)?.to_vec1()?)
 }
 
-fn rows(weights: &[f32], outputs: usize) -> (Vec<i8>, Vec<f32>) {
+/// Rounded weights, a scale for each output, and the multipliers of groups where there are such.
+fn rows(
+    weights: &[f32],
+    outputs: usize,
+    form: WeightForm,
+    moments: Option<&Vec<f64>>,
+) -> (Vec<i8>, Vec<f32>, Option<Vec<u8>>) {
     let (mut q, mut scales) = (Vec::with_capacity(weights.len()), Vec::with_capacity(outputs));
-    for row in weights.chunks_exact(weights.len() / outputs) {
-        let (scale, row) = quantize_row(row, WEIGHT_LIMIT);
-        scales.push(scale);
-        q.extend(row);
+    let rows = weights.chunks_exact(weights.len() / outputs);
+    if form == WeightForm::Int8 {
+        for (scale, row) in rows.map(|row| quantize_row(row, WEIGHT_LIMIT)) {
+            scales.push(scale);
+            q.extend(row);
+        }
+        return (q, scales, None);
     }
-    (q, scales)
+    let rounded = match moments {
+        Some(moments) => quantize_compensated(weights, outputs, moments),
+        None => rows.map(quantize_groups).collect(),
+    };
+    let mut multipliers = Vec::new();
+    for row in rounded {
+        scales.push(row.scale);
+        q.extend(row.weights);
+        multipliers.extend(row.multipliers);
+    }
+    (q, scales, Some(multipliers))
 }
 
 fn range(node: &Node, seen: Option<&super::Seen>) -> Result<Quant> {

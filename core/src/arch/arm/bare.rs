@@ -7,15 +7,15 @@ use super::simd::{highs, lows, smlad, sxtb16, sxtb16_odd};
 use crate::ops::{Conv, ConvIn};
 use crate::part::{part, rest};
 
-/// Runs the convolution.
-pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
+/// Runs the convolution with its weights, of eight bits.
+pub fn run(p: &Conv<'_>, weights: &[i8], input: &ConvIn<'_>, sink: &mut Sink<'_>) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
     let sum = k * k * cin;
     for first in (0..p.cout).step_by(CHANNELS) {
         sink.channels(first, 0);
         let count = CHANNELS.min(p.cout - first);
-        let weights = part(p.weights, first * sum, count * sum);
+        let weights = part(weights, first * sum, count * sum);
         // taps[ky][channel][kx]: sum of the weights of that tap, for the zero point.
         let mut taps = [[[0i32; 3]; CHANNELS]; 3];
         for (i, weights) in weights.chunks_exact(sum.max(1)).enumerate() {

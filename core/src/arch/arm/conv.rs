@@ -3,7 +3,7 @@
 use super::panel::CHANNELS;
 use super::simd::round_saturated;
 use super::{bare, direct, winograd};
-use crate::ops::{self, Conv, ConvIn, ConvOut};
+use crate::ops::{self, Conv, ConvIn, ConvOut, Weights};
 use crate::part::{part, part_mut, rest};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
@@ -30,9 +30,10 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     {
         return winograd::run(p, input, &plan, words, &mut Sink::new(p, out));
     }
-    match direct_plan {
-        Some(plan) => direct::run(p, &input, &plan, words, &mut Sink::new(p, out)),
-        None => bare::run(p, &input, &mut Sink::new(p, out)),
+    match (direct_plan, p.weights) {
+        (Some(plan), _) => direct::run(p, &input, &plan, words, &mut Sink::new(p, out)),
+        (None, Weights::Int8(weights)) => bare::run(p, weights, &input, &mut Sink::new(p, out)),
+        (None, Weights::Int4(_)) => ops::conv(p, input, out),
     }
 }
 

@@ -5,10 +5,11 @@ use core::num::NonZeroUsize;
 
 use super::conv::Sink;
 use super::gemm::{self, MAX_PAIRS, TILE};
+use super::int4;
 use super::panel::{self, CHANNELS};
 use super::simd::pair;
-use crate::ops::{Conv, ConvIn};
-use crate::part::{at as number_at, cut, part_mut, rest};
+use crate::ops::{Conv, ConvIn, Weights};
+use crate::part::{at as number_at, cut, part, part_mut, rest};
 
 /// How the scratch is cut: weights [[`MAX_PAIRS`]][4], then columns [tiles][pairs][2], then accumulators [tiles][8].
 #[derive(Debug)]
@@ -48,6 +49,7 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, plan: &Plan, scratch: &mut [u32], s
     let cells = p.height * p.width;
     let Some(width) = NonZeroUsize::new(p.width) else { return };
     let stride = plan.pairs * 2;
+    let mut room = [[0u32; MAX_PAIRS / 2]; CHANNELS];
     let (weights, left) = cut(scratch, WEIGHTS);
     let (columns, left) = cut(left, plan.tiles * stride);
     let acc: &mut [i32] = bytemuck::try_cast_slice_mut(part_mut(left, 0, plan.tiles * TILE)).unwrap_or_default();
@@ -65,7 +67,19 @@ pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, plan: &Plan, scratch: &mut [u32], s
             for from in (0..sum).step_by(2 * MAX_PAIRS) {
                 let to = sum.min(from + 2 * MAX_PAIRS);
                 let pairs = (to - from).div_ceil(4) * 2;
-                panel::weights(p.weights, sum, channel, from, to, part_mut(weights, 0, pairs * CHANNELS));
+                let mut rows = [&[][..]; CHANNELS];
+                for ((row, room), channel) in rows.iter_mut().zip(&mut room).zip(channel..p.cout) {
+                    *row = match &p.weights {
+                        Weights::Int8(weights) => part(weights, channel * sum + from, to - from),
+                        Weights::Int4(weights) => {
+                            let room: &mut [i8] = bytemuck::try_cast_slice_mut(room).unwrap_or_default();
+                            let room = part_mut(room, 0, to - from);
+                            int4::decode(weights, channel, from, room);
+                            room
+                        }
+                    };
+                }
+                panel::weights(rows, part_mut(weights, 0, pairs * CHANNELS));
                 gemm::direct(weights, rest(columns, from), stride, acc, pairs);
             }
             sink.channels(channel, 0);

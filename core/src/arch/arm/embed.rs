@@ -31,7 +31,8 @@ pub fn embed(p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f
 
 #[cfg(all(arm_dsp, target_abi = "eabihf"))]
 mod dense {
-    use crate::ops::embed::Dense;
+    use crate::ops::embed::{Dense, Int8Dense};
+    use crate::part::rest_mut;
     use core::arch::naked_asm;
 
     /// What the code reads.
@@ -49,6 +50,14 @@ mod dense {
 
     /// out\[o\] = (weights\[o\] . x) * scale\[o\] + bias\[o\]; the length of x is a multiple of 8 and not 0.
     pub fn apply(p: &Dense<'_>, x: &[f32], out: &mut [f32]) {
+        let mut parts = p.parts(x.len());
+        while let Some((at, part)) = parts.next() {
+            int8(&part, x, rest_mut(out, at));
+        }
+    }
+
+    /// The same of int8 weights.
+    fn int8(p: &Int8Dense<'_>, x: &[f32], out: &mut [f32]) {
         let rows = out.len().min(p.scale.len()).min(p.bias.len()).min(p.weights.len() / x.len());
         if rows == 0 {
             return;

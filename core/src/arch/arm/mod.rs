@@ -79,6 +79,7 @@ mod conv;
 mod direct;
 mod embed;
 mod gemm;
+mod int4;
 mod norm_act;
 mod panel;
 mod simd;

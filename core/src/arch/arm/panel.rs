@@ -27,12 +27,9 @@ pub fn short_word(bytes: &[i8]) -> u32 {
     bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte as u8))
 }
 
-/// Numbers `from..to` (from a multiple of four) of channels `first..first + 4` of `weights` [channel][sum], as a panel
-/// [pairs][4]; zeros where there is no such channel, and after the last number.
-pub fn weights(weights: &[i8], sum: usize, first: usize, from: usize, to: usize, panel: &mut [u32]) {
-    let rows = weights.get(first * sum..).unwrap_or_default().chunks_exact(sum.max(1));
-    for (lane, row) in (0..CHANNELS).zip(rows.map(Some).chain([None; CHANNELS])) {
-        let row = row.and_then(|row| row.get(from..to)).unwrap_or_default();
+/// The numbers of four channels as a panel [pairs][4]; zeros after the last, also where there are none.
+pub fn weights(rows: [&[i8]; CHANNELS], panel: &mut [u32]) {
+    for (lane, row) in rows.into_iter().enumerate() {
         let mut fill = panel.chunks_exact_mut(2 * CHANNELS);
         let (fours, tail) = row.as_chunks::<4>();
         for (four, pairs) in fours.iter().zip(&mut fill) {
@@ -158,7 +155,7 @@ mod tests {
     fn panels_hold_the_numbers_in_order() {
         let tensor: Vec<i8> = (0..66i32).map(|i| (i * 3 - 100) as i8).collect();
         let mut panel = [9u32; 24];
-        weights(&tensor, 11, 4, 0, 11, &mut panel);
+        weights([&tensor[44..55], &tensor[55..66], &[], &[]], &mut panel);
         for lane in 0..4 {
             let row: Vec<i16> = match lane {
                 0 | 1 => tensor[(4 + lane) * 11..][..11].iter().map(|&w| w.into()).chain([0]).collect(),

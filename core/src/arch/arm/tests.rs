@@ -5,7 +5,7 @@ use super::winograd::{Method, Plan};
 use super::{KERNELS, direct, winograd};
 use crate::Arena;
 use crate::ops::testing::Numbers;
-use crate::ops::{Attention, Conv, ConvIn, ConvOut, NormAct, NormOut, attention, conv, norm_act};
+use crate::ops::{Attention, Conv, ConvIn, ConvOut, Int4, NormAct, NormOut, Weights, attention, conv, int4, norm_act};
 
 struct Layer {
     side: (usize, usize),
@@ -39,7 +39,7 @@ fn compare(n: &mut Numbers, layer: &Layer, extreme: Option<(i8, i8)>, scratches:
         cin,
         cout,
         kernel,
-        weights: &weights,
+        weights: Weights::Int8(&weights),
         scale: &scale,
         bias: &bias,
         a: 0.31,
@@ -47,9 +47,15 @@ fn compare(n: &mut Numbers, layer: &Layer, extreme: Option<(i8, i8)>, scratches:
         c: 0.83,
         zp: layer.zp,
     };
+    let (bytes, _) = int4::testing::random(n, cout, kernel * kernel * cin);
+    let four = Weights::Int4(Int4::new(&bytes, cout, kernel * kernel * cin).unwrap());
     let mut arena = Arena::<ARENA>::new();
-    for (p, input) in [(p, ConvIn::I8(&narrow)), (Conv { zp: 0, a: 0.31 / 256.0, ..p }, ConvIn::I16(&wide))] {
-        for &bytes in scratches {
+    let layers = [p, Conv { weights: four, ..p }]
+        .into_iter()
+        .flat_map(|p| [(p, ConvIn::I8(&narrow)), (Conv { zp: 0, a: 0.31 / 256.0, ..p }, ConvIn::I16(&wide))]);
+    for (p, input) in layers {
+        let few = matches!(p.weights, Weights::Int4(_));
+        for &bytes in &scratches[if few { scratches.len() - 1 } else { 0 }..] {
             let cells = old.len();
             let what = || format!("{height}x{width}x{cin} to {cout}, {kernel}x{kernel}, zp {}, {bytes}", p.zp);
 
@@ -136,7 +142,7 @@ fn extremes_of_winograd(method: Method, cin: usize, flip: usize) {
         cin,
         cout: 1,
         kernel: 3,
-        weights: &weights,
+        weights: Weights::Int8(&weights),
         scale: &[1.0],
         bias: &[0.0],
         a: 1.0,
@@ -151,7 +157,7 @@ fn extremes_of_winograd(method: Method, cin: usize, flip: usize) {
     conv(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut want));
     assert_eq!(got, want, "{method:?} {flip}");
     // One group of channels more does not fit.
-    let p = Conv { cin: cin + 4, weights: &[], ..p };
+    let p = Conv { cin: cin + 4, weights: Weights::Int8(&[]), ..p };
     assert!(Plan::of(method, &p, words.len()).is_none());
 }
 
@@ -171,7 +177,7 @@ fn both_methods_equal_scalar() {
                     cin,
                     cout,
                     kernel: 3,
-                    weights: &weights,
+                    weights: Weights::Int8(&weights),
                     scale: &scale,
                     bias: &bias,
                     a: 0.31,
@@ -204,7 +210,7 @@ fn factors_that_are_not_finite_equal_scalar() {
         cin: 4,
         cout: 4,
         kernel: 1,
-        weights: &[0, 0, 0, 0, 1, 1, 1, 1, -1, -1, -1, -1, 2, 0, 0, 0],
+        weights: Weights::Int8(&[0, 0, 0, 0, 1, 1, 1, 1, -1, -1, -1, -1, 2, 0, 0, 0]),
         scale: &[f32::INFINITY, 1e38, f32::NAN, 1.0],
         bias: &[0.0; 4],
         a: 1.0,
@@ -231,7 +237,7 @@ fn every_layer_of_the_shipped_student_goes_its_way() {
             cin,
             cout,
             kernel,
-            weights: &[],
+            weights: Weights::Int8(&[]),
             scale: &[],
             bias: &[],
             a: 1.0,

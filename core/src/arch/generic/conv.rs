@@ -10,7 +10,7 @@ use super::panel::{Products, Rows, groups, pack_taps};
 use super::patch::{AsBytes, Column, HELD, Patch, Source, Wide, Widened};
 use super::tile::{CELL, MAX_TILE, Panel, Sums, Taps};
 use super::vector::Narrow;
-use crate::ops::{Conv, ConvIn, ConvOut, blocks};
+use crate::ops::{Conv, ConvIn, ConvOut, Weights, blocks};
 
 /// Vectors in front of a block's weights, for each of its vectors of outputs: three starts, scale, bias.
 const FRONT: usize = 5;
@@ -35,7 +35,7 @@ pub(in crate::arch) enum Order {
 pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn<'_>) -> usize {
     let fits = |plan: Plan| if plan.resident { SMALL_PANEL } else { LARGE_PANEL };
     match input {
-        ConvIn::I8(_) if S::takes(p.weights) => match in_place::<S, S::Bytes>(p, order) {
+        ConvIn::I8(_) if S::takes(&p.weights) => match in_place::<S, S::Bytes>(p, order) {
             Some(_) => FRONT_PANEL,
             None => fits(Plan::new::<S, S::Bytes>(p, None, SMALL_PANEL)),
         },
@@ -47,7 +47,7 @@ pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn
 #[inline(always)]
 fn in_place<'a, S: Simd, P: Products<S>>(p: &Conv<'a>, order: Order) -> Option<&'a [i32]> {
     // Tests have weights at any address, images at multiples of 16.
-    if order == Order::Blocks && P::BLOCKS { bytemuck::try_cast_slice(p.weights).ok() } else { None }
+    if order == Order::Blocks && P::BLOCKS { bytemuck::try_cast_slice(p.weights.int8()).ok() } else { None }
 }
 
 /// Whether the kernels below take it: everything that a student image can hold.
@@ -73,7 +73,7 @@ pub(in crate::arch) fn conv<S: Simd>(
     // Without neighbours, rows need not be kept apart.
     let p = if p.kernel == 1 { &Conv { height: 1, width: p.height * p.width, ..*p } } else { p };
     match input {
-        ConvIn::I8(input) if S::BYTES && S::takes(p.weights) => {
+        ConvIn::I8(input) if S::BYTES && S::takes(&p.weights) => {
             layer(s, p, order, AsBytes { zp: p.zp }, input, &mut out, panel)
         }
         ConvIn::I8(input) => layer(s, p, order, Widened { zp: p.zp as i16 }, input, &mut out, panel),
@@ -262,17 +262,17 @@ impl<Q> Block<'_, Q> {
         let p = self.p;
         let (from, count) = self.plan.channels::<S, Q::Products>(p, round);
         let taps = p.kernel * p.kernel;
-        if self.order == Order::Blocks {
-            return self.pack_blocks::<S, NV>(s, (from, count), panel);
-        }
-        let weights = &p.weights[self.first * taps * p.cin..][..self.count * taps * p.cin];
+        let (Order::Rows, Weights::Int8(weights)) = (self.order, p.weights) else {
+            return self.pack_copied::<S, NV>(s, (from, count), panel);
+        };
+        let weights = &weights[self.first * taps * p.cin..][..self.count * taps * p.cin];
         let rows = Rows { weights, stride: taps * p.cin, rows: self.count, from, count };
         pack_taps::<S, Q::Products, NV>(s, rows, taps, p.cin, panel);
     }
 
-    /// The weights of inputs `from .. from + count`, from blocks whose order is not this backend's.
+    /// The weights of inputs `from .. from + count`, from blocks whose order is not this backend's, or from four bits.
     #[inline(always)]
-    fn pack_blocks<S: Simd, const NV: usize>(&self, s: S, (from, count): (usize, usize), panel: &mut [i32])
+    fn pack_copied<S: Simd, const NV: usize>(&self, s: S, (from, count): (usize, usize), panel: &mut [i32])
     where
         Q: Source<S>,
     {
@@ -281,7 +281,10 @@ impl<Q> Block<'_, Q> {
         let groups = groups::<S, Q::Products>(count) * NV * S::LANES;
         for (tap, panel) in panel.chunks_exact_mut(groups).take(taps).enumerate() {
             for (oc, row) in (self.first..).zip(rows.chunks_exact_mut(count)).take(self.count) {
-                blocks::unpack(taps, p.cin, p.weights, (oc, tap, from), row);
+                match p.weights {
+                    Weights::Int8(weights) => blocks::unpack(taps, p.cin, weights, (oc, tap, from), row),
+                    Weights::Int4(weights) => weights.decode(oc, tap * p.cin + from, row),
+                }
             }
             let rows = Rows { weights: &rows, stride: count, rows: self.count, from: 0, count };
             pack_taps::<S, Q::Products, NV>(s, rows, 1, count, panel);

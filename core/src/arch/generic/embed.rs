@@ -2,7 +2,7 @@
 
 use super::{Simd, vector::silu};
 use crate::ops::Embed;
-use crate::ops::embed::{Dense, GUIDANCE_FEATURES, dot8, guidance_features};
+use crate::ops::embed::{Dense, GUIDANCE_FEATURES, Int8Dense, dot8, guidance_features};
 
 /// See [`ops::embed`](crate::ops::embed()).
 #[inline(always)]
@@ -26,9 +26,18 @@ fn activate<S: Simd>(s: S, x: &mut [f32]) {
     }
 }
 
-/// Four outputs at a time.
+/// See [`ops::embed`](crate::ops::embed()).
 #[inline(always)]
 fn dense<S: Simd>(s: S, p: &Dense<'_>, x: &[f32], out: &mut [f32]) {
+    let mut parts = p.parts(x.len());
+    while let Some((at, part)) = parts.next() {
+        int8(s, &part, x, &mut out[at..]);
+    }
+}
+
+/// Four outputs at a time.
+#[inline(always)]
+fn int8<S: Simd>(s: S, p: &Int8Dense<'_>, x: &[f32], out: &mut [f32]) {
     let e = x.len().max(1);
     let n = out.len().min(p.scale.len()).min(p.bias.len()).min(p.weights.len() / e);
     let (out, rows) = (&mut out[..n], p.weights.chunks_exact(4 * e));

@@ -4,6 +4,7 @@ use super::panel::{Products, Rows};
 use super::tile::{Sums, Taps, tile};
 #[cfg(not(target_arch = "aarch64"))]
 use super::winograd::products as winograd;
+use crate::ops::Weights;
 
 /// Lanes of 32 bits, and the instructions on them that the kernels need.
 ///
@@ -38,9 +39,9 @@ pub(crate) trait Simd: Copy {
 
     /// Whether int8 inputs of these weights go through `Bytes`.
     #[inline(always)]
-    fn takes(weights: &[i8]) -> bool {
-        // Not `contains`: this goes through all of them, in vectors.
-        Self::BYTES && (Self::ANY_WEIGHT || weights.iter().fold(0, |least, &w| w.min(least)) > i8::MIN)
+    fn takes(weights: &Weights<'_>) -> bool {
+        // Weights of four bits are never -128. Not `contains`: this goes through all of them, in vectors.
+        Self::BYTES && (Self::ANY_WEIGHT || weights.int8().iter().fold(0, |least, &w| w.min(least)) > i8::MIN)
     }
 
     /// [`tile`]. A backend may have it as a function of its own instead of a copy for each caller.

@@ -4,13 +4,14 @@
 use core::arch::asm;
 
 use crate::math::{rne_i8, rne_i16};
-use crate::ops::{Conv, ConvIn, ConvOut};
+use crate::ops::{self, Conv, ConvIn, ConvOut, Weights};
 
 /// Runs the convolution.
 pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, mut out: ConvOut<'_>) {
+    let Weights::Int8(weights) = p.weights else { return ops::conv(p, *input, out) };
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
-    for (channel, weights) in p.weights.chunks_exact(k * k * cin).enumerate() {
+    for (channel, weights) in weights.chunks_exact(k * k * cin).enumerate() {
         // taps[ky][kx]: sum of the weights of that tap, for the zero point.
         let mut taps = [[0i32; 3]; 3];
         for (tap, weights) in weights.chunks_exact(cin).enumerate() {

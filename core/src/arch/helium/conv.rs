@@ -5,11 +5,11 @@
 use core::mem::size_of;
 use core::ptr;
 
-use super::bare;
 use super::pack::{self, SLICE};
 use super::store::{self, Factors};
 use super::tile::{self, LONGEST, Run, Strip};
-use crate::ops::{Conv, ConvIn, ConvOut};
+use super::{bare, int4};
+use crate::ops::{Conv, ConvIn, ConvOut, Weights};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
 /// so that no sum reaches 2^128.
@@ -52,6 +52,8 @@ struct Parts {
     strips: usize,
     weights: usize,
     acc: usize,
+    /// A channel's weights, decoded.
+    room: usize,
     input: usize,
 }
 
@@ -92,6 +94,7 @@ impl Plan {
             strips: (rows * width.div_ceil(self.cells) + 1) * size_of::<Strip>(),
             weights: p.kernel * p.kernel * self.slices * SLICE,
             acc: (rows * width + LONGEST) * size_of::<i32>(),
+            room: p.weights.room(p.kernel * p.kernel * p.cin).next_multiple_of(SLICE),
             input: ((rows + 2 * pad) * self.slices * (width + 2 * pad) + LONGEST) * SLICE,
         }
     }
@@ -99,7 +102,7 @@ impl Plan {
 
 impl Parts {
     fn total(&self) -> usize {
-        self.strips + self.weights + self.acc + self.input
+        self.strips + self.weights + self.acc + self.room + self.input
     }
 }
 
@@ -108,7 +111,9 @@ fn run<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], mut out: Conv
     let parts = plan.parts(p);
     let (strips, rest) = scratch.split_at_mut(parts.strips);
     let (weights, rest) = rest.split_at_mut(parts.weights);
-    let (acc, slices) = rest.split_at_mut(parts.acc);
+    let (acc, rest) = rest.split_at_mut(parts.acc);
+    let (room, slices) = rest.split_at_mut(parts.room);
+    let room: &mut [i8] = bytemuck::cast_slice_mut(room);
     let slices = &mut slices[..parts.input];
     // Slices without a channel have zeros as weights, whatever the input has there.
     weights.fill(0);
@@ -120,7 +125,15 @@ fn run<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], mut out: Conv
         gather::<BYTES>(p, plan, input, first, rows, slices);
         list(plan, band_rows, width, columns, slices, acc, strips);
         let cells = rows * p.width;
-        for (channel, row) in p.weights.chunks_exact(sum).enumerate() {
+        for channel in 0..p.cout {
+            let row = match &p.weights {
+                Weights::Int8(weights) => &weights[channel * sum..][..sum],
+                Weights::Int4(weights) => {
+                    let room = &mut room[..sum];
+                    int4::decode(weights, channel, room);
+                    room
+                }
+            };
             // SAFETY: the row has `kernel`^2 taps of `cin` weights, and the panel a slice for each; `cin` is not 0.
             let weight_sum =
                 unsafe { pack::weights::<BYTES>(row.as_ptr(), p.cin, p.kernel, plan.slices, weights.as_mut_ptr()) };

@@ -30,10 +30,13 @@ pub fn embed(p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f
 /// out\[o\] = (weights\[o\] . x) * scale\[o\] + bias\[o\].
 fn apply(dense: &Dense<'_>, x: &[f32], out: &mut [f32]) {
     let plain = x.iter().all(|&x| x == 0.0 || (SMALLEST..LARGEST).contains(&x.abs()));
-    let rows = dense.weights.chunks_exact(x.len().max(1));
-    for (((out, row), &scale), &bias) in out.iter_mut().zip(rows).zip(dense.scale).zip(dense.bias) {
-        let sum = if plain { dot(x, row) } else { dot8(x, row, |w: i8| f32::from(w)) };
-        *out = sum * scale + bias;
+    let mut parts = dense.parts(x.len());
+    while let Some((at, part)) = parts.next() {
+        let rows = part.weights.chunks_exact(x.len().max(1));
+        for (((out, row), &scale), &bias) in out[at..].iter_mut().zip(rows).zip(part.scale).zip(part.bias) {
+            let sum = if plain { dot(x, row) } else { dot8(x, row, |w: i8| f32::from(w)) };
+            *out = sum * scale + bias;
+        }
     }
 }
 

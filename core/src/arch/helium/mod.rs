@@ -22,6 +22,7 @@ mod attention;
 mod bare;
 mod conv;
 mod embed;
+mod int4;
 mod norm_act;
 mod pack;
 mod pool;

@@ -15,14 +15,16 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     let ConvIn::I8(bytes) = input else { return ops::conv(p, input, out) };
     let pad = p.kernel / 2;
     let row = (p.width + 2 * pad) * p.cin;
-    let weights = p.kernel * p.kernel * p.cin * CHANNELS;
+    let sum = p.kernel * p.kernel * p.cin;
+    let (weights, room) = (sum * CHANNELS, p.weights.room(sum));
     // One cell more than a row, for the second cell of the last tile.
-    let fits = scratch.len().checked_sub(weights + p.cin).map(|rest| rest / row.max(1)).unwrap_or(0);
+    let fits = scratch.len().checked_sub(weights + room + p.cin).map(|rest| rest / row.max(1)).unwrap_or(0);
     if fits < p.kernel || p.height == 0 {
         return ops::conv(p, input, out);
     }
-    let (panel, padded) = scratch.split_at_mut(weights);
-    let (panel, padded): (&mut [i8], &mut [i8]) = (bytemuck::cast_slice_mut(panel), bytemuck::cast_slice_mut(padded));
+    let scratch: &mut [i8] = bytemuck::cast_slice_mut(scratch);
+    let (panel, rest) = scratch.split_at_mut(weights);
+    let (room, padded) = rest.split_at_mut(room);
     let mut sink = Sink::new(p, out);
     // Bands of about the same height: the weights are interleaved once in each.
     let bands = p.height.div_ceil(fits - 2 * pad);
@@ -31,7 +33,7 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
         let rows = rows.min(p.height - first);
         copy(p, bytes, first, rows, padded);
         for channel in (0..p.cout).step_by(CHANNELS) {
-            let sums = interleave(p, channel, panel);
+            let sums = interleave(p, channel, room, panel);
             sink.channels(p, channel);
             let start = sums.map(|sum| sum.wrapping_mul(p.zp).wrapping_neg());
             for y in 0..rows {
@@ -67,20 +69,18 @@ fn copy(p: &Conv<'_>, input: &[i8], first: usize, rows: usize, padded: &mut [i8]
 }
 
 /// Weights of four output channels as [sum][4], zeros where there is no such channel, and their sums.
-fn interleave(p: &Conv<'_>, first: usize, panel: &mut [i8]) -> [i32; CHANNELS] {
+fn interleave(p: &Conv<'_>, first: usize, room: &mut [i8], panel: &mut [i8]) -> [i32; CHANNELS] {
     let sum = p.kernel * p.kernel * p.cin;
     let mut sums = [0; CHANNELS];
     for (lane, total) in sums.iter_mut().enumerate() {
-        let row = p.weights.get((first + lane) * sum..(first + lane + 1) * sum);
         let to = panel[lane..].iter_mut().step_by(CHANNELS);
-        match row {
-            Some(row) => {
-                for (to, &w) in to.zip(row) {
-                    *to = w;
-                    *total += i32::from(w);
-                }
+        if first + lane < p.cout {
+            for (to, &w) in to.zip(p.weights.rows(first + lane, 1, sum, room)) {
+                *to = w;
+                *total += i32::from(w);
             }
-            None => to.for_each(|to| *to = 0),
+        } else {
+            to.for_each(|to| *to = 0);
         }
     }
     sums

@@ -2,7 +2,7 @@
 
 use super::KERNELS;
 use crate::ops::testing::Numbers;
-use crate::ops::{self, Conv, ConvIn, ConvOut};
+use crate::ops::{self, Conv, ConvIn, ConvOut, Int4, Weights, int4};
 
 #[test]
 fn layers_of_every_size_equal_scalar() {
@@ -19,7 +19,12 @@ fn layers_of_every_size_equal_scalar() {
             let (scale, bias) = (n.f32s(cout, wide), n.f32s(cout, [3.0, 1.0e4][turn % 2]));
             let c = [0.83, -1.7, 1.8, 1.0e-4][cout % 4];
             let zp = [-128, 127, -37, 0][cin % 4];
-            let (weights, scale, bias) = (&weights[..], &scale[..], &bias[..]);
+            let (bytes, _) = int4::testing::random(&mut n, cout, kernel * kernel * cin);
+            let weights = match turn % 3 {
+                0 => Weights::Int4(Int4::new(&bytes, cout, kernel * kernel * cin).unwrap()),
+                _ => Weights::Int8(&weights),
+            };
+            let (scale, bias) = (&scale[..], &bias[..]);
             let p = Conv { height, width, cin, cout, kernel, weights, scale, bias, a: 0.31, b: 7.0, c, zp };
             let old = n.i16s(cells * cout);
             let run = |conv: &dyn Fn(ConvOut<'_>)| {

@@ -220,7 +220,7 @@ impl Plan {
         let groups = p.cin.div_ceil(4);
         let copies = if p.cin.is_multiple_of(4) { 1 } else { 2 };
         // One more for alignment.
-        let fixed = copies * row_bytes(p) / 4 + groups * 2 * 16 + BEHIND + 1;
+        let fixed = copies * row_bytes(p) / 4 + groups * 2 * 16 + BEHIND + 1 + weights::room(p);
         let left = words.checked_sub(fixed)?;
         let all_pairs = (p.height.div_ceil(method.rows()) * p.width.div_ceil(2)).div_ceil(2);
         let all_blocks = p.cout.div_ceil(CHANNELS);
@@ -255,7 +255,10 @@ impl Plan {
             Method::Two => (48, 150, 24),
             Method::Four => (68, 265, 45),
         };
-        let weights = (weights * p.cout * groups * chunks) as u64;
+        // Four bits: 38 instructions for 32 weights of nine taps, or of three for the outer two indices.
+        let taps = 9 * (self.method.indices().len() - 2) + 3 * 2;
+        let decoding = p.weights.room(taps * 4 * 38 / 32);
+        let weights = ((weights + decoding) * p.cout * groups * chunks) as u64;
         let mut cost = weights;
         for i in 0..self.method.indices().len() {
             let tiles = self.method.needed(p, i);
@@ -271,12 +274,13 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
     let method = plan.method;
     let groups = p.cin.div_ceil(4);
     let row = p.width * p.cin;
-    require!(p.height > 0 && input.len() >= p.height * row && p.weights.len() >= p.cout * 9 * p.cin);
+    require!(p.height > 0 && input.len() >= p.height * row);
     // The panel of cells is aligned to 8 bytes: everything before it is a multiple of that.
     let odd = scratch.as_ptr().addr() / 4 % 2;
     let (outside, left) = cut(rest_mut(scratch, odd), row_bytes(p) / 4);
     let (last, left) = cut(left, if p.cin.is_multiple_of(4) { 0 } else { row_bytes(p) / 4 });
     let (weights, left) = cut(left, groups * 2 * 16 + BEHIND);
+    let (room, left) = cut(left, weights::room(p));
     let (cells, left) = cut(left, plan.tile_pairs * groups * 16);
     let (planes, left) = cut(left, plan.blocks * method.planes() * plan.tile_pairs * PLANE);
     let spare = part_mut(left, 0, plan.tile_pairs * method.spare());
@@ -311,7 +315,7 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
                     stride: plan.tile_pairs,
                 };
                 done.set(p, method.rows(), index.done, first..end, plan.tile_pairs);
-                let source = weights::Source::new(p, index.taps);
+                let source = weights::Source::new(p, index.taps, room);
                 let (Some(source), Some(product)) = (source, product::Product::new(weights, cells, shape)) else {
                     return;
                 };

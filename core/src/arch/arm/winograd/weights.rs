@@ -9,9 +9,10 @@
 //!
 //! Panel: [channel pair][slot 4][output channel 4], words of two i16, channel pairs as in [`cells`](super::cells).
 
+use crate::arch::arm::int4;
 use crate::arch::arm::panel::{CHANNELS, short_word};
 use crate::arch::arm::simd::{add16, sub16, sxtb16, sxtb16_odd};
-use crate::ops::Conv;
+use crate::ops::{Conv, Weights};
 use crate::part::{part, part_mut, put, rest_mut};
 
 /// What becomes of the taps t0, t1, t2 of a column, from the top.
@@ -36,7 +37,9 @@ const PAIR: usize = 4 * CHANNELS;
 
 /// A layer's weights [output channel][3][3][cin], and one vertical index of them.
 pub struct Source<'a> {
-    weights: &'a [i8],
+    weights: Weights<'a>,
+    /// For decoded weights of four output channels.
+    room: &'a mut [i8],
     cin: usize,
     cout: usize,
     taps: Taps,
@@ -47,12 +50,17 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// `None` where there are fewer weights than channels.
-    pub fn new(p: &Conv<'a>, taps: Taps) -> Option<Self> {
+    /// `room`: as many words as [`room`] says. `None` where there are fewer weights than channels.
+    pub fn new(p: &Conv<'a>, taps: Taps, room: &'a mut [u32]) -> Option<Self> {
         let &Conv { weights, cin, cout, .. } = p;
-        require!(weights.len() >= cout * 9 * cin, None);
+        let room: &mut [i8] = bytemuck::try_cast_slice_mut(room).unwrap_or_default();
+        match weights {
+            Weights::Int8(weights) => require!(weights.len() >= cout * 9 * cin, None),
+            Weights::Int4(_) => require!(room.len() >= CHANNELS * 9 * cin, None),
+        }
         Some(Self {
             weights,
+            room,
             cin,
             cout,
             taps,
@@ -70,8 +78,8 @@ impl<'a> Source<'a> {
 
     /// Transforms output channels `first..first + 4` into `panel`, of ceil(cin / 4) * 2 channel pairs; zeros where there
     /// is no such channel.
-    pub fn transform(&self, first: usize, panel: &mut [u32]) {
-        let (cin, sum, groups) = (self.cin, 9 * self.cin, self.cin / 4);
+    pub fn transform(&mut self, first: usize, panel: &mut [u32]) {
+        let (cin, groups, taps) = (self.cin, self.cin / 4, self.taps);
         require!(first < self.cout && panel.len() >= self.panel);
         let all = (self.cout - first).min(CHANNELS);
         let panel = part_mut(panel, 0, self.panel);
@@ -79,23 +87,49 @@ impl<'a> Source<'a> {
             panel.fill(0);
         }
         #[cfg(arm_dsp)]
+        let run = self.run;
+        let weights = self.rows(first, all);
+        #[cfg(arm_dsp)]
         if groups > 0 {
-            let top = if self.taps == Taps::Bottom { 6 * cin } else { 0 };
+            let top = if taps == Taps::Bottom { 6 * cin } else { 0 };
             // SAFETY: it reads `all` output channels of 9 * cin weights, which are there (see `new`), whole groups of four
             // input channels, and writes `all` lanes of 2 * groups channel pairs. `one` takes an odd one last.
-            unsafe {
-                let taps = self.weights.as_ptr().add(first * sum + top);
-                (self.run)(taps, panel.as_mut_ptr(), cin, groups, all);
-            }
+            unsafe { run(weights.as_ptr().add(top), panel.as_mut_ptr(), cin, groups, all) }
         }
         #[cfg(not(arm_dsp))]
         for group in 0..groups {
-            lanes(part(self.weights, first * sum, all * sum), cin, self.taps, 4 * group, 4, panel);
+            lanes(weights, cin, taps, 4 * group, 4, panel);
         }
         if !cin.is_multiple_of(4) {
-            lanes(part(self.weights, first * sum, all * sum), cin, self.taps, 4 * groups, cin % 4, panel);
+            lanes(weights, cin, taps, 4 * groups, cin % 4, panel);
         }
     }
+
+    /// The weights of `count` output channels from `first` on: where they are, or decoded, those of the taps that count.
+    #[inline]
+    fn rows(&mut self, first: usize, count: usize) -> &[i8] {
+        let sum = 9 * self.cin;
+        match &self.weights {
+            Weights::Int8(weights) => part(weights, first * sum, count * sum),
+            Weights::Int4(weights) => {
+                let (from, len) = match self.taps {
+                    Taps::Top => (0, sum / 3),
+                    Taps::Bottom => (sum / 3 * 2, sum / 3),
+                    _ => (0, sum),
+                };
+                let room = part_mut(self.room, 0, count * sum);
+                for (channel, room) in (first..).zip(room.chunks_exact_mut(sum.max(1))) {
+                    int4::decode(weights, channel, from, part_mut(room, from, len));
+                }
+                room
+            }
+        }
+    }
+}
+
+/// Words for decoded weights of four output channels, an even number.
+pub fn room(p: &Conv<'_>) -> usize {
+    p.weights.room(CHANNELS * 9 * p.cin).div_ceil(8) * 2
 }
 
 /// The `count` input channels from `channel` on, up to four, zeros for the rest of the four.

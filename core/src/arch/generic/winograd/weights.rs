@@ -3,7 +3,7 @@
 use super::line::Line;
 use crate::arch::generic::Simd;
 use crate::arch::generic::conv::Order;
-use crate::ops::{Conv, blocks};
+use crate::ops::{Conv, Weights, blocks};
 
 /// Taps of a kernel.
 pub(super) const TAPS: usize = 9;
@@ -18,17 +18,21 @@ pub(super) fn pack<S: Simd, const NV: usize>(
     taps: &mut [i32],
 ) {
     for tap in 0..TAPS {
-        match order {
-            Order::Rows => {
-                let row = |oc: usize| &p.weights[((first + oc) * TAPS + tap) * p.cin..][..p.cin];
+        match (order, p.weights) {
+            (Order::Rows, Weights::Int8(weights)) => {
+                let row = |oc: usize| &weights[((first + oc) * TAPS + tap) * p.cin..][..p.cin];
                 pack_tap::<S, NV>(s, count, p.cin, tap, row, taps);
             }
-            Order::Blocks => {
+            // In blocks or of four bits: copied.
+            (_, weights) => {
                 let mut rows = [0; 32 * blocks::PART];
                 for from in (0..p.cin).step_by(blocks::PART) {
                     let here = (p.cin - from).min(blocks::PART);
                     for (oc, row) in (first..first + count).zip(rows.chunks_exact_mut(here)) {
-                        blocks::unpack(TAPS, p.cin, p.weights, (oc, tap, from), row);
+                        match weights {
+                            Weights::Int8(weights) => blocks::unpack(TAPS, p.cin, weights, (oc, tap, from), row),
+                            Weights::Int4(weights) => weights.decode(oc, tap * p.cin + from, row),
+                        }
                     }
                     let taps = &mut taps[from / 2 * NV * TAPS * S::LANES..];
                     pack_tap::<S, NV>(s, count, here, tap, |oc| &rows[oc * here..][..here], taps);
