@@ -13,7 +13,11 @@ use super::simd::{pair, round_saturated, smlad, smlald};
 use crate::math::{exp, inv_std, sqrt};
 use crate::ops::norm_act::MAX_GROUP;
 use crate::ops::{self, NormAct, NormOut};
-use crate::part::{at, part, part_mut, rest, rest_mut};
+#[cfg(arm_dsp)]
+use crate::part::rest;
+#[cfg(all(arm_dsp, target_abi = "eabihf"))]
+use crate::part::rest_mut;
+use crate::part::{at, part, part_mut};
 
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
