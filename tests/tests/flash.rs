@@ -273,7 +273,7 @@ fn what_would_make_it_fit_does() {
     tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes - 5000;
     let less = remedy(&fit(&whole, &tight, &[]).unwrap(), "less scratch:", "bytes") as u32;
     assert!(less < scratch && fit(&export(&arch, 4, less), &tight, &[]).unwrap().fits, "{less}");
-    tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes / 2;
+    tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes * 3 / 4;
     let percent = remedy(&fit(&whole, &tight, &[]).unwrap(), "a narrower student", "%") as usize;
     let narrower = fit(&export(&narrow(percent), 4, scratch), &tight, &[]).unwrap();
     assert!(narrower.ram.image <= narrower.ram.room, "{percent} %: {:?}", narrower.ram);

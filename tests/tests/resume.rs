@@ -87,14 +87,18 @@ fn stats(folder: &Path) -> Vec<Value> {
     fs::read_to_string(folder.join("stats.jsonl")).unwrap().lines().map(without_seconds).collect()
 }
 
-/// Everything that a run leaves but the state to go on from, which holds seconds.
+/// Everything that a run leaves, its snapshots too, but what holds seconds or commands: statistics, report, and the state to go on
+/// from.
 fn results(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap())
-        .map(|e| (e.file_name().into_string().unwrap(), fs::read(e.path()).unwrap()))
-        .filter(|(name, _)| name != "stats.jsonl" && name != "state.safetensors")
-        .collect();
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(|e| e.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            files.extend(results(&entry.path()).into_iter().map(|(file, bytes)| (format!("{name}/{file}"), bytes)));
+        } else if !["commands.jsonl", "stats.jsonl", "report.html", "state.safetensors"].contains(&&*name) {
+            files.push((name, fs::read(entry.path()).unwrap()));
+        }
+    }
     files.sort();
     files
 }

@@ -157,7 +157,7 @@ mod tests {
         };
         for (row, got) in rows.chunks(n).zip(quantize_compensated(&rows, 3, &moments)) {
             let (plain, now) = (error(row, &quantize_groups(row)), error(row, &got));
-            assert!(now < 0.3 * plain, "{now} {plain}");
+            assert!(now < 0.6 * plain, "{now} {plain}");
             for (i, w) in got.weights.iter().enumerate() {
                 let m = got.multipliers[i / GROUP] as i8;
                 assert!(w % m == 0 && (-8..8).contains(&(w / m)));
