@@ -72,11 +72,9 @@ fn runs_explain_themselves() {
         }
     }
 
-    let distill = format!(
-        "distill --teacher @teacher/teacher.safetensors --data @data --out @students --steps 2,1 --batch 8 --images 160 \
-         --guided-images 160 --seed 3"
-    );
-    files.run(&distill);
+    let distill = "distill --teacher @teacher/teacher.safetensors --data @data --out @students --steps 2,1 --batch 8 \
+        --images 160 --guided-images 160 --seed 3";
+    files.run(distill);
     let page = files.page("students");
     for phase in ["guided", "student-2", "student-1"] {
         assert!(

@@ -188,6 +188,10 @@ fn cargo_firmware(
     if !options.features.is_empty() {
         args.extend(["--features".into(), options.features.join(",").into()]);
     }
+    // Drills hold all kernels against the scalar functions: more code than a firmware has, and nobody times it.
+    if options.features.iter().any(|feature| feature == "drills") {
+        args.extend(["--config", "profile.firmware.opt-level=\"z\""].map(OsString::from));
+    }
     args.extend(compiler.args.iter().cloned());
     let mut env = compiler.env.clone();
     env.extend([

@@ -224,7 +224,11 @@ impl UNetConfig {
             }
         }
         let factor = 1 << (self.levels.len() - 1);
-        if self.height == 0 || self.width == 0 || self.height % factor != 0 || self.width % factor != 0 {
+        if self.height == 0
+            || self.width == 0
+            || !self.height.is_multiple_of(factor)
+            || !self.width.is_multiple_of(factor)
+        {
             return Err(format!(
                 "\"sample_size\": {}x{} does not halve {} times",
                 self.height,
@@ -259,7 +263,7 @@ impl UNetConfig {
             }
             above = level.width;
         }
-        if self.attn_norm_num_groups.is_some_and(|g| g == 0 || above % g != 0) {
+        if self.attn_norm_num_groups.is_some_and(|g| g == 0 || !above.is_multiple_of(g)) {
             return Err(format!("\"attn_norm_num_groups\": {above} channels do not divide into them"));
         }
         if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {

@@ -113,7 +113,7 @@ fn costs(run: &Path, lines: &[Line], options: &Map<String, Value>, invocations: 
             escape(phase),
             last.pictures,
             loss(first),
-            loss(losses.last().or(first)),
+            loss(losses.next_back().or(first)),
             duration(seconds),
             last.pictures / seconds.max(1e-9),
             energy(seconds / 3600.0 * watts),
