@@ -133,7 +133,7 @@ fn weights_of_four_bits_arrive() {
                 let tensor = image.tensor(index).unwrap();
                 assert_eq!((tensor.layout, tensor.bytes()), (Layout::Int4, matrix.len() as u64));
                 assert!(multipliers.len() == outputs * row.div_ceil(32));
-                assert!(row % 64 != 0 || matrix.len() == weights.len() / 2 + weights.len() / 64);
+                assert!(!row.is_multiple_of(64) || matrix.len() == weights.len() / 2 + weights.len() / 64);
                 int4 += 1;
             }
         };

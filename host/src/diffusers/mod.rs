@@ -1,7 +1,7 @@
 //! Teachers from diffusers (its `UNet2DModel` with a DDPM or DDIM scheduler), and the project's teachers for it.
 //!
-//! [`config`] reads and refuses, [`unet`] is the network, [`scheduler`] the noise levels, [`imported`] a teacher made of
-//! both, [`export`] the way back.
+//! `config` reads and refuses, `unet` is the network, `scheduler` the noise levels, `imported` a teacher made of
+//! both, `export` the way back.
 
 mod config;
 mod export;

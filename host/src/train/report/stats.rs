@@ -69,7 +69,7 @@ pub fn curves(lines: &[Line], title: &str, log_y: bool, figure: impl Fn(&Line) -
 /// Loss curves of a run folder, a line for each phase, with a name for their file.
 ///
 /// # Errors
-/// As [`read`].
+/// As `read`.
 pub fn loss_curves(run: &Path) -> Result<(String, Plot)> {
     let name = run.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let plot = curves(&read(run)?, &format!("Loss: {name}"), true, |line| line.loss).unwrap_or_default();
