@@ -288,7 +288,7 @@ fn errors_say_what_and_where() {
     let e = with(&|b| b[info + 84] = 1);
     assert!(e.place == Place::Step(0) && matches!(e.problem, Problem::BadNumber { what: "angle", .. }), "{e}");
     let row = section(&original, kind::STEPS).len() / 2;
-    for second in [0.0f32, -1.0, 1.5708, f32::NAN] {
+    for second in [0.0f32, -1.0, 1.571, f32::NAN] {
         let e = with(&|b| {
             b[info + 84] = 1;
             b[steps..steps + 4].fill(0);

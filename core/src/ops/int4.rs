@@ -229,7 +229,7 @@ mod tests {
     fn every_product_is_right() {
         for m in 1..=15 {
             for q in 0..16u32 {
-                let word = (0..8).fold(0, |word, i| word | (q + i * 5) % 16 << (4 * i));
+                let word = (0..8).fold(0, |word, i| word | ((q + i * 5) % 16) << (4 * i));
                 let got = products(word, m).map(u32::to_le_bytes);
                 for i in 0..8 {
                     let nibble = (word >> (i % 4 * 8 + i / 4 * 4) & 15) as i32;
