@@ -4,5 +4,6 @@
 pub mod augment;
 pub mod measure;
 mod student;
+pub mod trial;
 
 pub use student::{Painter, Shape, Task, fitting, mask, start_step};

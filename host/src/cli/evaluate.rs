@@ -2,7 +2,7 @@
 
 use super::common::use_threads;
 use super::compare::psnr;
-use crate::data::{self, Dataset, Split, npz};
+use crate::data::{self, Dataset, Split, npz, subset};
 use crate::evaluate::{
     AgainstTeacher, Cache, Drawing, Figures, LayerReport, Pair, Reference, Report, Role, Row, Scores, Set, Shown,
     layer_losses,
@@ -12,7 +12,6 @@ use crate::features::{Extractor, Training};
 use crate::files;
 use crate::nn::Kind;
 use crate::nn::{Engine, Precision};
-use crate::noise::{Purpose, Stream};
 use crate::progress::Progress;
 use crate::sampling::Source;
 use crate::train::report::loss_curves;
@@ -91,34 +90,6 @@ struct Model {
 enum Entry {
     Model(Box<Model>),
     Samples(PathBuf, Dataset),
-}
-
-/// `count` pictures with every class as often, in turns, seeded.
-fn balanced(data: &Dataset, count: usize, seed: u64) -> Result<(Vec<u8>, Vec<u16>)> {
-    let mut by_class = vec![Vec::new(); data.classes()];
-    for (i, label) in data.labels.iter().enumerate() {
-        by_class[usize::from(*label)].push(i);
-    }
-    for (class, members) in by_class.iter_mut().enumerate() {
-        let wanted = count / data.classes() + usize::from(class < count % data.classes());
-        ensure!(
-            members.len() >= wanted,
-            "--count {count}: class {class} ({}) has {} real pictures to compare where {wanted} are needed; lower it",
-            data.class_names[class],
-            members.len()
-        );
-        let random = Stream::new(seed, Purpose::Shuffle, class as u32, 4);
-        for i in (1..members.len()).rev() {
-            members.swap(i, (random.u64(i as u32) % (i as u64 + 1)) as usize);
-        }
-    }
-    let (mut pictures, mut labels) = (Vec::with_capacity(count * data.picture_bytes()), Vec::with_capacity(count));
-    for i in 0..count {
-        let class = i % data.classes();
-        pictures.extend_from_slice(data.picture(by_class[class][i / data.classes()]));
-        labels.push(class as u16);
-    }
-    Ok((pictures, labels))
 }
 
 /// Opens a file and checks that it draws pictures like the reference.
@@ -268,7 +239,8 @@ pub fn run(args: Args) -> Result<()> {
         entries.push(open(file, Role::Model, &args, &extractor)?);
     }
     let curves = args.runs.iter().map(|run| loss_curves(run)).collect::<Result<Vec<_>>>()?;
-    let (real, real_labels) = balanced(&train, args.count, args.seed)?;
+    let (real, real_labels) = subset::balanced(&train, args.count, args.seed)
+        .with_context(|| format!("--count {} is too large; lower it", args.count))?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let cache = Cache::new(args.out.join("samples"));
     let scores = Scores {

@@ -29,6 +29,7 @@ mod simulate;
 mod train_features;
 mod train_teacher;
 mod training;
+mod trial;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 
@@ -54,6 +55,7 @@ enum Verb {
     Restyle(restyle::Args),
     Morph(morph::Args),
     Augment(augment::Args),
+    Trial(trial::Args),
     Page(page::Args),
     Inspect(inspect::Args),
     Compare(compare::Args),
@@ -110,6 +112,7 @@ pub fn main() -> i32 {
         Verb::Restyle(a) => restyle::run(a),
         Verb::Morph(a) => morph::run(a),
         Verb::Augment(a) => augment::run(a),
+        Verb::Trial(a) => trial::run(a),
         Verb::Page(a) => page::run(a),
         Verb::Inspect(a) => inspect::run(a),
         Verb::Compare(a) => compare::run(a),

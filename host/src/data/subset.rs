@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Dataset, Split, idx, npz};
 use crate::files;
+use crate::noise::{Purpose, Stream};
 
 /// The first `per_class` pictures of each class, in the order in which they lie in `data`.
 ///
@@ -34,6 +35,37 @@ pub fn subset(data: &Dataset, per_class: usize) -> Result<Dataset> {
             taken[class]
         ),
     }
+}
+
+/// `count` pictures drawn by lot, every class as often, in turns; a function of the seed. Pictures and labels.
+///
+/// # Errors
+/// When a class has too few pictures.
+pub fn balanced(data: &Dataset, count: usize, seed: u64) -> Result<(Vec<u8>, Vec<u16>)> {
+    let mut by_class = vec![Vec::new(); data.classes()];
+    for (i, label) in data.labels.iter().enumerate() {
+        by_class[usize::from(*label)].push(i);
+    }
+    for (class, members) in by_class.iter_mut().enumerate() {
+        let wanted = count / data.classes() + usize::from(class < count % data.classes());
+        ensure!(
+            members.len() >= wanted,
+            "class {class} ({}) has {} real pictures where {wanted} are needed; ask for fewer",
+            data.class_names[class],
+            members.len()
+        );
+        let random = Stream::new(seed, Purpose::Shuffle, class as u32, 4);
+        for i in (1..members.len()).rev() {
+            members.swap(i, (random.u64(i as u32) % (i as u64 + 1)) as usize);
+        }
+    }
+    let (mut pictures, mut labels) = (Vec::with_capacity(count * data.picture_bytes()), Vec::with_capacity(count));
+    for i in 0..count {
+        let class = i % data.classes();
+        pictures.extend_from_slice(data.picture(by_class[class][i / data.classes()]));
+        labels.push(class as u16);
+    }
+    Ok((pictures, labels))
 }
 
 /// Writes `data` as one split of the set in `folder`, in a form that [`super::open`] reads: gzipped IDX for grey
