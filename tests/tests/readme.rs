@@ -26,7 +26,7 @@ const DOCUMENTS: [&str; 16] = [
 ];
 /// Folders whose scripts run the program.
 const SCRIPTS: [&str; 3] = ["assets", "docs/images", "tests/diffusers"];
-const VERBS: [&str; 24] = [
+const VERBS: [&str; 25] = [
     "data",
     "import",
     "restyle",
@@ -45,6 +45,7 @@ const VERBS: [&str; 24] = [
     "inpaint",
     "morph",
     "augment",
+    "trial",
     "page",
     "inspect",
     "compare",
