@@ -165,38 +165,33 @@ fn pairs<const NV: usize, const PAIRS: usize>(
     }
     all!(begin);
     let per_tap = taps.groups.min(CELL) * NV * 4;
-    // Eight channels: those of one half of sixteen.
-    macro_rules! eight {
-        ($cells:ident, $weights:expr, $k:expr, $half:literal) => {
-            let weights = &$weights[..8 * NV];
-            let (w0, w1) = (s.load(weights), s.load(&weights[4..]));
-            let (w2, w3) = if NV == 2 { (s.load(&weights[8..]), s.load(&weights[12..])) } else { (w0, w1) };
-            macro_rules! product {
-                ($i:literal, $v:literal) => {
-                    let q = s.load(&$cells[2 * $i + $half].0[4 * ($k & 3)..]);
-                    let (a, b) = if $v == 0 { (w0, w1) } else { (w2, w3) };
-                    // SAFETY: the token proves SMMLA.
-                    even[$i][$v] = unsafe { smmla(even[$i][$v], q, a) };
-                    // SAFETY: as above.
-                    odd[$i][$v] = unsafe { smmla(odd[$i][$v], q, b) };
-                };
-            }
-            all!(product);
-        };
-    }
+    let (sixteens, rest) = (per_tap / (16 * NV), per_tap % (16 * NV));
     for ky in taps.ky0..taps.ky1 {
-        for kx in 0..taps.kernel {
-            let cells = &taps.rows[ky][2 * kx..][..2 * PAIRS];
-            let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
-            let sixteens = panel.chunks_exact(16 * NV);
-            let rest = sixteens.remainder();
-            for (k, weights) in sixteens.enumerate() {
-                eight!(cells, weights, k, 0);
-                eight!(cells, weights[8 * NV..], k, 1);
-            }
-            if rest.len() == 8 * NV {
-                let k = panel.len() / (16 * NV);
-                eight!(cells, rest, k, 0);
+        let panel = &taps.panel.values[ky * taps.kernel * per_tap..][..taps.kernel * per_tap];
+        let row = &taps.rows[ky][..2 * (taps.kernel - 1 + PAIRS)];
+        if rest == 0 && sixteens > 0 {
+            // SAFETY: the row holds the pairs of all taps, CELL lanes each, and the panel their weights; both were cut
+            // to these lengths. The token proves SMMLA.
+            unsafe { row_of_taps::<NV, PAIRS>(row, panel, taps.kernel, sixteens, &mut even, &mut odd) };
+            continue;
+        }
+        for (kx, panel) in panel.chunks_exact(per_tap).enumerate() {
+            let cells = &row[2 * kx..][..2 * PAIRS];
+            // Eight channels at a time: those of one half of sixteen.
+            for (k, weights) in panel.chunks_exact(8 * NV).enumerate() {
+                let (w0, w1) = (s.load(weights), s.load(&weights[4..]));
+                let (w2, w3) = if NV == 2 { (s.load(&weights[8..]), s.load(&weights[12..])) } else { (w0, w1) };
+                macro_rules! product {
+                    ($i:literal, $v:literal) => {
+                        let q = s.load(&cells[2 * $i + k % 2].0[4 * (k / 2 & 3)..]);
+                        let (a, b) = if $v == 0 { (w0, w1) } else { (w2, w3) };
+                        // SAFETY: the token proves SMMLA.
+                        even[$i][$v] = unsafe { smmla(even[$i][$v], q, a) };
+                        // SAFETY: as above.
+                        odd[$i][$v] = unsafe { smmla(odd[$i][$v], q, b) };
+                    };
+                }
+                all!(product);
             }
         }
     }
@@ -210,6 +205,110 @@ fn pairs<const NV: usize, const PAIRS: usize>(
         };
     }
     all!(end);
+}
+
+/// The taps of one kernel row, `sixteens` times sixteen channels each, in one loop: the compiler would load every vector
+/// by itself, and count two addresses.
+///
+/// # Safety
+///
+/// The CPU has SMMLA; `row` holds PAIRS pairs of cells for each tap, one pair further for each, and `panel` the weights of
+/// all taps. Neither number of taps nor of sixteens is 0.
+#[inline(always)]
+unsafe fn row_of_taps<const NV: usize, const PAIRS: usize>(
+    row: &[Cell],
+    panel: &[i32],
+    taps: usize,
+    sixteens: usize,
+    even: &mut [[int32x4_t; 2]; 4],
+    odd: &mut [[int32x4_t; 2]; 4],
+) {
+    let [[e00, e01], [e10, e11], [e20, e21], [e30, e31]] = even;
+    let [[o00, o01], [o10, o11], [o20, o21], [o30, o31]] = odd;
+    // Eight channels of all pairs: v24-v27 weights, v28-v31 cells.
+    macro_rules! eight {
+        ($first:literal, $second:literal, $third:literal, $fourth:literal) => {
+            concat!(
+                ".if {nv} == 2\n ld1 {{v24.16b-v27.16b}}, [{w}], #64\n .else\n ld1 {{v24.16b-v25.16b}}, [{w}], #32\n .endif\n",
+                "ldr q28, [{q}",
+                $first,
+                "\n",
+                pair!("0", "v28"),
+                ".if {pairs} > 1\n ldr q29, [{q}, #",
+                $second,
+                "]\n",
+                pair!("1", "v29"),
+                ".endif\n .if {pairs} > 2\n ldr q30, [{q}, #",
+                $third,
+                "]\n",
+                pair!("2", "v30"),
+                ".endif\n .if {pairs} > 3\n ldr q31, [{q}, #",
+                $fourth,
+                "]\n",
+                pair!("3", "v31"),
+                ".endif\n",
+            )
+        };
+    }
+    macro_rules! pair {
+        ($i:literal, $q:literal) => {
+            concat!(
+                "smmla {e",
+                $i,
+                "0:v}.4s, ",
+                $q,
+                ".16b, v24.16b\n smmla {o",
+                $i,
+                "0:v}.4s, ",
+                $q,
+                ".16b, v25.16b\n",
+                ".if {nv} == 2\n",
+                "smmla {e",
+                $i,
+                "1:v}.4s, ",
+                $q,
+                ".16b, v26.16b\n smmla {o",
+                $i,
+                "1:v}.4s, ",
+                $q,
+                ".16b, v27.16b\n",
+                ".endif\n",
+            )
+        };
+    }
+    // SAFETY: as the caller says; nothing is written but registers.
+    unsafe {
+        core::arch::asm!(
+            ".arch_extension i8mm",
+            "2:",
+            "mov {k}, {sixteens}",
+            "3:",
+            // The cell behind holds the second half; the pointer is sixteen bytes further from the first load on.
+            eight!("], #16", "112", "240", "368"),
+            eight!(", #48]", "176", "304", "432"),
+            "subs {k}, {k}, #1",
+            "b.ne 3b",
+            // From the end of a cell's channels to the next pair.
+            "add {q}, {q}, {next}",
+            "subs {taps}, {taps}, #1",
+            "b.ne 2b",
+            q = inout(reg) row.as_ptr() => _,
+            w = inout(reg) panel.as_ptr() => _,
+            taps = inout(reg) taps => _,
+            k = out(reg) _,
+            sixteens = in(reg) sixteens,
+            next = in(reg) 2 * size_of::<Cell>() - 16 * sixteens,
+            nv = const NV,
+            pairs = const PAIRS,
+            e00 = inout(vreg) *e00, e01 = inout(vreg) *e01, e10 = inout(vreg) *e10, e11 = inout(vreg) *e11,
+            e20 = inout(vreg) *e20, e21 = inout(vreg) *e21, e30 = inout(vreg) *e30, e31 = inout(vreg) *e31,
+            o00 = inout(vreg) *o00, o01 = inout(vreg) *o01, o10 = inout(vreg) *o10, o11 = inout(vreg) *o11,
+            o20 = inout(vreg) *o20, o21 = inout(vreg) *o21, o30 = inout(vreg) *o30, o31 = inout(vreg) *o31,
+            out("v24") _, out("v25") _, out("v26") _, out("v27") _,
+            out("v28") _, out("v29") _, out("v30") _, out("v31") _,
+            options(readonly, nostack),
+        );
+    }
 }
 
 backend!("neon-i8mm", "neon,dotprod,i8mm", Neon<Smmla>, has(Isa::I8mm));
