@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 
 use super::token::{Kind, Neon};
-use crate::arch::generic::tile::{CELL, Sums, Taps, load_sums, store_sums};
+use crate::arch::generic::tile::{CELL, Panel as TilePanel, Sums, Taps, load_sums, store_sums};
 use crate::arch::generic::{Products, Rows, Simd, panel};
 
 /// Two int16 inputs to a lane of a cell; in a panel a group is [2][NV * 4 outputs] of int16.
@@ -41,10 +41,10 @@ impl<P: Kind> Products<Neon<P>> for ByLane {
     fn count<const NV: usize>(_: Neon<P>, _: &[i32], _: &mut [i32]) {}
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: Neon<P>, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(s: Neon<P>, taps: &Taps<'_>, panel: TilePanel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
         const { assert!(NV <= 2, "a vector holds the weights of eight outputs") };
         let mut acc = [[s.splat(0); NV]; M];
-        load_sums(s, &taps, start, sums, &mut acc);
+        load_sums(s, start, sums, &mut acc);
         let groups = taps.groups.min(CELL);
         let per_tap = groups * NV * 4;
         // One channel: lane $lane of the inputs, half $half of a group.
@@ -63,7 +63,7 @@ impl<P: Kind> Products<Neon<P>> for ByLane {
         for ky in taps.ky0..taps.ky1 {
             for kx in 0..taps.kernel {
                 let cells = &taps.rows[ky][kx..][..M];
-                let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+                let panel = &panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
                 let fours = panel.chunks_exact(16 * NV);
                 let rest = fours.remainder().chunks_exact(4 * NV);
                 // SAFETY: every target of this module has NEON.

@@ -146,11 +146,12 @@ macro_rules! apart {
         unsafe fn $tile<$($($generics)+,)? P: Products<$token>, const NV: usize>(
             s: $token,
             cells: usize,
-            taps: Taps<'_>,
+            taps: &Taps<'_>,
+            panel: TilePanel<'_>,
             start: Option<&[i32]>,
             sums: &mut Sums,
         ) {
-            crate::arch::generic::tile::tile::<$token, P, NV>(s, cells, taps, start, sums);
+            crate::arch::generic::tile::tile::<$token, P, NV>(s, cells, taps, panel, start, sums);
         }
 
         /// # Safety

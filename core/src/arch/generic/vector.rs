@@ -1,7 +1,7 @@
 //! The vector trait, and the functions of [`math`](crate::math) on vectors: the same operations in the same order.
 
 use super::panel::{Products, Rows};
-use super::tile::{Sums, Taps, tile};
+use super::tile::{Panel, Sums, Taps, tile};
 #[cfg(not(target_arch = "aarch64"))]
 use super::winograd::products as winograd;
 use crate::ops::Weights;
@@ -49,11 +49,12 @@ pub(crate) trait Simd: Copy {
     fn tile<P: Products<Self>, const NV: usize>(
         self,
         cells: usize,
-        taps: Taps<'_>,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
         start: Option<&[i32]>,
         sums: &mut Sums,
     ) {
-        tile::<Self, P, NV>(self, cells, taps, start, sums);
+        tile::<Self, P, NV>(self, cells, taps, panel, start, sums);
     }
 
     /// [`Products::pack`], likewise.

@@ -84,13 +84,13 @@ impl Strip<'_> {
                 }
                 let (y, x) = (part.top + row * A::OUT, part.left + column * B::OUT);
                 for (y, acc) in (y..p.height).zip(&acc[..A::OUT]) {
-                    let at = (y * p.width + x) * p.cout + self.first;
                     let cells = (tiles * B::OUT).min(p.width - x);
                     let to = Finish {
                         channels: p.cout,
+                        first: self.first,
                         count: self.count,
+                        cell: y * p.width + x,
                         cells,
-                        at,
                         scale: self.scale,
                         bias: self.bias,
                         c: p.c,
