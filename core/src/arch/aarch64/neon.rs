@@ -99,7 +99,13 @@ impl Products<Neon<Smull>> for Smull {
 
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
-    fn tile<const NV: usize, const M: usize>(s: Neon<Smull>, taps: &Taps<'_>, panel: TilePanel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<Smull>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         let mut acc = [[[s.splat(0); 4]; NV]; M];
         let per_tap = taps.groups.min(CELL) * NV * 4;
         for ky in taps.ky0..taps.ky1 {

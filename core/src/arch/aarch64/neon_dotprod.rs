@@ -65,7 +65,13 @@ impl Products<Neon<Sdot>> for Sdot {
     }
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: Neon<Sdot>, taps: &Taps<'_>, panel: TilePanel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<Sdot>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         let mut acc = [[s.splat(0); NV]; M];
         load_sums(s, start, sums, &mut acc);
         products::<NV, M>(taps, panel.values, &mut acc);
@@ -101,9 +107,27 @@ fn products<const NV: usize, const M: usize>(taps: &Taps<'_>, panel: &[i32], acc
     macro_rules! cell {
         ($m:literal, $q:literal, $lane:literal, $w0:literal, $w1:literal) => {
             concat!(
-                ".if {cells} > ", $m, "\n",
-                "sdot {a", $m, ":v}.4s, v", $w0, ".16b, v", $q, ".4b[", $lane, "]\n",
-                ".if {nv} == 2\n sdot {b", $m, ":v}.4s, v", $w1, ".16b, v", $q, ".4b[", $lane, "]\n .endif\n",
+                ".if {cells} > ",
+                $m,
+                "\n",
+                "sdot {a",
+                $m,
+                ":v}.4s, v",
+                $w0,
+                ".16b, v",
+                $q,
+                ".4b[",
+                $lane,
+                "]\n",
+                ".if {nv} == 2\n sdot {b",
+                $m,
+                ":v}.4s, v",
+                $w1,
+                ".16b, v",
+                $q,
+                ".4b[",
+                $lane,
+                "]\n .endif\n",
                 ".endif\n",
             )
         };
@@ -126,14 +150,22 @@ fn products<const NV: usize, const M: usize>(taps: &Taps<'_>, panel: &[i32], acc
     macro_rules! tap {
         ($w:literal, $q:tt) => {
             concat!(
-                "ld1 {{v26.16b-v29.16b}}, [", $w, "], #64\n",
+                "ld1 {{v26.16b-v29.16b}}, [",
+                $w,
+                "], #64\n",
                 ".if {nv} == 2\n",
-                group!("0", "26", "27", $q), group!("1", "28", "29", $q),
-                "ld1 {{v26.16b-v29.16b}}, [", $w, "], #64\n",
-                group!("2", "26", "27", $q), group!("3", "28", "29", $q),
+                group!("0", "26", "27", $q),
+                group!("1", "28", "29", $q),
+                "ld1 {{v26.16b-v29.16b}}, [",
+                $w,
+                "], #64\n",
+                group!("2", "26", "27", $q),
+                group!("3", "28", "29", $q),
                 ".else\n",
-                group!("0", "26", "26", $q), group!("1", "27", "27", $q),
-                group!("2", "28", "28", $q), group!("3", "29", "29", $q),
+                group!("0", "26", "26", $q),
+                group!("1", "27", "27", $q),
+                group!("2", "28", "28", $q),
+                group!("3", "29", "29", $q),
                 ".endif\n",
             )
         };

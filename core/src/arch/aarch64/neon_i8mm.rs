@@ -115,7 +115,13 @@ impl Products<Neon<Smmla>> for Smmla {
     }
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: Neon<Smmla>, taps: &Taps<'_>, panel: TilePanel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<Smmla>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         match const { M.div_ceil(2) } {
             1 => pairs::<NV, 1>(s, M, taps, panel, start, sums),
             2 => pairs::<NV, 2>(s, M, taps, panel, start, sums),
@@ -209,12 +215,30 @@ fn products<const NV: usize, const N: usize>(
     macro_rules! pair {
         ($i:literal, $q:literal) => {
             concat!(
-                ".if {pairs} > ", $i, "\n",
-                "smmla {e", $i, "0:v}.4s, v", $q, ".16b, v26.16b\n",
-                "smmla {o", $i, "0:v}.4s, v", $q, ".16b, v27.16b\n",
+                ".if {pairs} > ",
+                $i,
+                "\n",
+                "smmla {e",
+                $i,
+                "0:v}.4s, v",
+                $q,
+                ".16b, v26.16b\n",
+                "smmla {o",
+                $i,
+                "0:v}.4s, v",
+                $q,
+                ".16b, v27.16b\n",
                 ".if {nv} == 2\n",
-                "smmla {e", $i, "1:v}.4s, v", $q, ".16b, v28.16b\n",
-                "smmla {o", $i, "1:v}.4s, v", $q, ".16b, v29.16b\n",
+                "smmla {e",
+                $i,
+                "1:v}.4s, v",
+                $q,
+                ".16b, v28.16b\n",
+                "smmla {o",
+                $i,
+                "1:v}.4s, v",
+                $q,
+                ".16b, v29.16b\n",
                 ".endif\n.endif\n",
             )
         };
@@ -223,9 +247,16 @@ fn products<const NV: usize, const N: usize>(
     macro_rules! tap {
         ($w:literal, $q0:literal, $q1:literal, $q2:literal, $q3:literal) => {
             concat!(
-                ".if {nv} == 2\n ld1 {{v26.16b-v29.16b}}, [", $w, "], #64\n",
-                ".else\n ld1 {{v26.16b-v27.16b}}, [", $w, "], #32\n .endif\n",
-                pair!("0", $q0), pair!("1", $q1), pair!("2", $q2), pair!("3", $q3),
+                ".if {nv} == 2\n ld1 {{v26.16b-v29.16b}}, [",
+                $w,
+                "], #64\n",
+                ".else\n ld1 {{v26.16b-v27.16b}}, [",
+                $w,
+                "], #32\n .endif\n",
+                pair!("0", $q0),
+                pair!("1", $q1),
+                pair!("2", $q2),
+                pair!("3", $q3),
             )
         };
     }

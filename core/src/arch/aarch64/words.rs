@@ -41,7 +41,13 @@ impl<P: Kind> Products<Neon<P>> for ByLane {
     fn count<const NV: usize>(_: Neon<P>, _: &[i32], _: &mut [i32]) {}
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: Neon<P>, taps: &Taps<'_>, panel: TilePanel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<P>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         const { assert!(NV <= 2, "a vector holds the weights of eight outputs") };
         let mut acc = [[s.splat(0); NV]; M];
         load_sums(s, start, sums, &mut acc);

@@ -29,7 +29,13 @@ impl<S: Simd> Products<S> for Bytes {
     }
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: S, taps: &Taps<'_>, panel: Panel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: S,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         splat_tile::<S, NV, M>(s, taps, panel, start, sums, |sum, q, w| s.dot_bytes(sum, q, w));
     }
 }
@@ -50,7 +56,13 @@ impl<S: Simd> Products<S> for Words {
     fn count<const NV: usize>(_: S, _: &[i32], _: &mut [i32]) {}
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: S, taps: &Taps<'_>, panel: Panel<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: S,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         // Panels of words are never in the image: what is between two groups' weights is known here.
         let panel = Panel { stride: NV * S::LANES, lane: 0, ..panel };
         splat_tile::<S, NV, M>(s, taps, panel, start, sums, |sum, q, w| s.dot_words(sum, q, w));
