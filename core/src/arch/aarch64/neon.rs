@@ -14,6 +14,7 @@ pub(super) struct Smull;
 
 impl Kind for Smull {
     const ANY_WEIGHT: bool = false;
+    const WINOGRAD: bool = true;
 }
 
 /// Adds the products of sixteen bytes to four partial sums. One piece of assembly, so that the compiler does not start
@@ -157,3 +158,5 @@ impl Products<Neon<Smull>> for Smull {
 }
 
 backend!("neon", "neon", Neon<Smull>, true);
+#[cfg(test)]
+crate::arch::generic::entry::methods!("neon");

@@ -13,7 +13,6 @@ macro_rules! backend {
         use crate::arch::generic;
         use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
-        #[cfg(not(target_arch = "aarch64"))]
         use crate::arch::generic::winograd::{Plan as Winograd, Work};
         use crate::arch::{Backend, Kernels};
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
@@ -70,7 +69,6 @@ macro_rules! backend {
         }
 
         fn conv_of(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
-            #[cfg(not(target_arch = "aarch64"))]
             if <Token as generic::Simd>::WINOGRAD
                 && let ConvIn::I8(input) = input
                 && let Some(plan) = Winograd::new::<Token>(p)
@@ -103,7 +101,6 @@ macro_rules! backend {
 
         backend!(@function $features conv_in = generic::conv::conv,
             (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
-        #[cfg(not(target_arch = "aarch64"))]
         backend!(@function $features winograd_in = generic::winograd::conv,
             (p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
         backend!(@function $features attention_in = generic::attention::attention,
@@ -171,7 +168,7 @@ macro_rules! apart {
 
 /// `methods!(name)`, after [`backend!`]: the backend once for each method of Winograd's algorithm, which takes all layers
 /// that it can.
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 macro_rules! methods {
     ($name:literal) => {
         pub(in crate::arch) fn methods() -> impl Iterator<Item = Backend> {
@@ -206,5 +203,5 @@ macro_rules! methods {
 #[cfg(target_arch = "x86_64")]
 pub(in crate::arch) use apart;
 pub(in crate::arch) use backend;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 pub(in crate::arch) use methods;
