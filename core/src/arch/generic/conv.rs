@@ -14,7 +14,8 @@ use super::tile::{CELL, MAX_TILE, Panel, Sums, Taps};
 use super::vector::Narrow;
 use crate::ops::{Conv, ConvIn, ConvOut, Weights, blocks};
 
-/// What the sums of a tile may start from: by [`Taps::start`].
+/// What the sums of a tile may start from: with all kernel rows, without the first, without the last of three, with the
+/// middle one alone.
 const STARTS: usize = 4;
 /// Vectors in front of a block's weights, for each of its vectors of outputs: the starts, scale, bias.
 const FRONT: usize = STARTS + 2;
@@ -22,6 +23,8 @@ const FRONT: usize = STARTS + 2;
 pub(in crate::arch) const SMALL_PANEL: usize = (9 * CELL + FRONT) * 32;
 /// Panel where the weights stay in the image: what stands in front of eight blocks.
 pub(in crate::arch) const FRONT_PANEL: usize = 8 * FRONT * 32;
+/// Panel for all outputs of a layer that has many.
+pub(in crate::arch) const MEDIUM_PANEL: usize = 2 * SMALL_PANEL;
 /// Panel for wider layers. Where even this is too small, weights are packed again for each tile.
 pub(in crate::arch) const LARGE_PANEL: usize = 4 * SMALL_PANEL;
 
@@ -37,7 +40,15 @@ pub(in crate::arch) enum Order {
 /// Elements of the panel that the layer is best given.
 #[inline]
 pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn<'_>) -> usize {
-    let fits = |plan: Plan| if plan.resident { SMALL_PANEL } else { LARGE_PANEL };
+    let fits = |plan: Plan| {
+        let all = p.cout.div_ceil(2 * S::LANES) * plan.block;
+        match plan.resident {
+            true if all <= SMALL_PANEL || S::LANES > 4 => SMALL_PANEL,
+            // Inputs are copied again for each part of the outputs: too dear, where a part is a few small vectors.
+            true if all <= MEDIUM_PANEL => MEDIUM_PANEL,
+            _ => LARGE_PANEL,
+        }
+    };
     match input {
         ConvIn::I8(_) if S::takes(&p.weights) => match in_place::<S, S::Bytes>(p, order) {
             Some(_) => FRONT_PANEL,
@@ -282,9 +293,9 @@ impl<Q> Block<'_, Q> {
                 }
             };
             let (_, count) = plan.channels::<S, Q::Products>(p, round);
-            let tap = groups::<S, Q::Products>(count) * panel.stride;
-            for (i, weights) in panel.values.chunks_exact(tap).take(p.kernel * p.kernel).enumerate() {
-                let starts = &mut starts[i / p.kernel * lanes..][..lanes];
+            let row = groups::<S, Q::Products>(count) * panel.stride * p.kernel;
+            let rows = panel.values.chunks_exact(row).take(p.kernel);
+            for (weights, starts) in rows.zip(starts.chunks_exact_mut(lanes)) {
                 if panel.stride == lanes {
                     Q::Products::count::<NV>(s, weights, starts);
                 } else {
@@ -294,14 +305,18 @@ impl<Q> Block<'_, Q> {
                 }
             }
         }
-        for lane in 0..lanes {
-            let row = |ky: usize| starts[ky * lanes + lane].wrapping_mul(source.excess()).wrapping_neg();
-            let (top, middle, bottom) = (row(0), row(1), row(2));
-            let below = middle.wrapping_add(bottom);
-            starts[lane] = top.wrapping_add(below);
-            starts[lanes + lane] = below;
-            starts[2 * lanes + lane] = top.wrapping_add(middle);
-            starts[3 * lanes + lane] = middle;
+        let excess = s.splat(-source.excess());
+        for v in 0..NV {
+            let mut sums = [excess; 3];
+            for (ky, sum) in sums.iter_mut().enumerate() {
+                *sum = s.mul(*sum, s.load(&starts[ky * lanes + v * S::LANES..]));
+            }
+            let [top, middle, bottom] = sums;
+            let below = s.add(middle, bottom);
+            let kinds = [s.add(top, below), below, s.add(top, middle), middle];
+            for (kind, &start) in kinds.iter().enumerate() {
+                s.store(start, &mut starts[kind * lanes + v * S::LANES..]);
+            }
         }
         let (scale, bias) = bytemuck::cast_slice_mut::<i32, f32>(factors).split_at_mut(lanes);
         let from = self.first..self.first + self.count;
@@ -390,7 +405,7 @@ impl<Q> Block<'_, Q> {
         let &Layer { p, ref plan, source, .. } = self.layer;
         let lanes = NV * S::LANES;
         let (front, weights) = panel.split_at_mut(FRONT * lanes);
-        // See `Taps::start`.
+        // See `STARTS`.
         let start = &front[(usize::from(place.ky0 > 0) + 2 * usize::from(place.ky1 < p.kernel)) * lanes..][..lanes];
         for round in 0..plan.rounds {
             if !plan.resident && plan.in_place.is_none() {
@@ -460,10 +475,11 @@ impl Finish<'_> {
     #[inline(always)]
     fn each<S: Simd, R: Put<T>, T, const NV: usize>(&self, s: S, sums: &[[i32; 32]], out: &mut [T]) {
         let c = s.splat_f(self.c);
+        let (scales, biases) = (&self.scale[..NV * S::LANES], &self.bias[..NV * S::LANES]);
         let (mut scale, mut bias) = ([s.splat_f(0.0); NV], [s.splat_f(0.0); NV]);
         for v in 0..NV {
-            scale[v] = s.load_f(&self.scale[v * S::LANES..]);
-            bias[v] = s.load_f(&self.bias[v * S::LANES..]);
+            scale[v] = s.load_f(&scales[v * S::LANES..][..S::LANES]);
+            bias[v] = s.load_f(&biases[v * S::LANES..][..S::LANES]);
         }
         let out = &mut out[self.cell * self.channels..][..self.cells * self.channels];
         let cells = sums[..self.cells].iter().zip(out.chunks_exact_mut(self.channels));

@@ -11,7 +11,7 @@ pub(in crate::arch) struct Panel<const N: usize>(pub [i32; N]);
 macro_rules! backend {
     ($name:literal, $features:literal, $token:ty, $available:expr) => {
         use crate::arch::generic;
-        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, Order, SMALL_PANEL};
+        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
         use crate::arch::generic::winograd::{Plan as Winograd, Work};
         use crate::arch::{Backend, Kernels};
@@ -76,12 +76,14 @@ macro_rules! backend {
                 // SAFETY: the table is handed out only where the CPU has the features.
                 return unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) };
             }
-            // SAFETY of all three: the table is handed out only where the CPU has the features.
+            // SAFETY of all four: the table is handed out only where the CPU has the features.
             match generic::conv::panel::<Token>(p, order, &input) {
                 // SAFETY: see above.
                 FRONT_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; FRONT_PANEL]).0) },
                 // SAFETY: see above.
                 SMALL_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; SMALL_PANEL]).0) },
+                // SAFETY: see above.
+                MEDIUM_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; MEDIUM_PANEL]).0) },
                 // SAFETY: see above.
                 _ => unsafe { conv_in(p, order, input, out, &mut Panel([0; LARGE_PANEL]).0) },
             }
