@@ -99,7 +99,15 @@ impl Backend {
     fn methods() -> impl Iterator<Item = Self> {
         #[cfg(target_arch = "x86_64")]
         let methods = x86_64::methods();
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+        let methods = aarch64::methods();
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        let methods = wasm32::methods();
+        #[cfg(not(any(
+            target_arch = "x86_64",
+            all(target_arch = "aarch64", target_feature = "neon"),
+            all(target_arch = "wasm32", target_feature = "simd128")
+        )))]
         let methods = core::iter::empty();
         methods
     }

@@ -14,3 +14,9 @@ use super::Backend;
 pub(super) fn backends() -> impl Iterator<Item = Backend> {
     [neon_i8mm::backend(), neon_dotprod::backend(), neon::backend()].into_iter().flatten()
 }
+
+/// Ways that a test takes one by one.
+#[cfg(test)]
+pub(super) fn methods() -> impl Iterator<Item = Backend> {
+    neon::methods()
+}

@@ -4,7 +4,7 @@ use core::arch::aarch64::*;
 
 use super::token::{Kind, Neon};
 use crate::arch::generic::entry::backend;
-use crate::arch::generic::tile::{CELL, Sums, Taps, first};
+use crate::arch::generic::tile::{CELL, Panel as TilePanel, Sums, Taps};
 use crate::arch::generic::{Products, Rows, Simd};
 
 /// SMULL, SMLAL2, SADALP. Two products of weights from -127 on have a sum within int16; it has not if both factors of
@@ -14,6 +14,7 @@ pub(super) struct Smull;
 
 impl Kind for Smull {
     const ANY_WEIGHT: bool = false;
+    const WINOGRAD: bool = true;
 }
 
 /// Adds the products of sixteen bytes to four partial sums. One piece of assembly, so that the compiler does not start
@@ -99,13 +100,19 @@ impl Products<Neon<Smull>> for Smull {
 
     #[inline(always)]
     #[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
-    fn tile<const NV: usize, const M: usize>(s: Neon<Smull>, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<Smull>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         let mut acc = [[[s.splat(0); 4]; NV]; M];
         let per_tap = taps.groups.min(CELL) * NV * 4;
         for ky in taps.ky0..taps.ky1 {
             for kx in 0..taps.kernel {
                 let cells = &taps.rows[ky][kx..][..M];
-                let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+                let panel = &panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
                 let blocks = panel.chunks_exact(16 * NV);
                 let rest = blocks.remainder();
                 // SAFETY: see above.
@@ -140,7 +147,7 @@ impl Products<Neon<Smull>> for Smull {
             }
         }
         for v in 0..NV {
-            let start = start.map(|start| first(s, &taps, start, 4 * NV, 4 * v));
+            let start = start.map(|start| s.load(&start[4 * v..]));
             for m in 0..M {
                 let sums = &mut sums.0[m][4 * v..];
                 let start = start.unwrap_or_else(|| s.load(sums));
@@ -151,3 +158,5 @@ impl Products<Neon<Smull>> for Smull {
 }
 
 backend!("neon", "neon", Neon<Smull>, true);
+#[cfg(test)]
+crate::arch::generic::entry::methods!("neon");

@@ -5,8 +5,11 @@ use core::arch::aarch64::*;
 use super::detect::{Isa, has};
 use super::token::{Kind, Neon};
 use crate::arch::generic::entry::backend;
-use crate::arch::generic::tile::{CELL, Cell, Sums, Taps, first};
+use crate::arch::generic::tile::{CELL, Panel as TilePanel, Row, Sums, Taps};
 use crate::arch::generic::{Products, Rows, Simd};
+
+/// Pairs of a row of the patch.
+const PAIRS: usize = size_of::<Row>() / (4 * CELL * 2);
 
 /// SMMLA. A pair is two cells of a tile of M: cell i and cell i + ceil(M / 2).
 #[derive(Clone, Copy)]
@@ -40,17 +43,6 @@ fn halves(a: int32x4_t, b: int32x4_t) -> [int32x4_t; 2] {
     unsafe {
         let (a, b) = (vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b));
         [vreinterpretq_s32_s64(vzip1q_s64(a, b)), vreinterpretq_s32_s64(vzip2q_s64(a, b))]
-    }
-}
-
-/// Member `B` of the pair that two cells of the patch hold: eight channels of both members at a time, in the first cell
-/// those of each first half of sixteen, in the second the others.
-#[inline(always)]
-fn put_member<const B: usize>(pair: &mut [Cell], cell: &Cell) {
-    for i in (0..CELL).step_by(4) {
-        for (half, to) in pair.iter_mut().enumerate() {
-            to.0[i + 2 * B..][..2].copy_from_slice(&cell.0[i + 2 * half..][..2]);
-        }
     }
 }
 
@@ -98,35 +90,54 @@ impl Products<Neon<Smmla>> for Smmla {
         }
     }
 
+    /// A row of the patch: [eight channels][pairs][2][8].
     #[inline(always)]
-    fn place(row: &mut [Cell], cell: &Cell, at: usize, tile: usize) {
+    fn put(_: Neon<Smmla>, row: &mut Row, at: usize, lane: usize, lanes: int32x4_t, tile: usize) {
         let pairs = tile.div_ceil(2);
-        // A kernel reaches two cells further than the tile.
-        if at < pairs + 2 {
-            put_member::<0>(&mut row[2 * at..][..2], cell);
-        }
-        if at >= pairs {
-            put_member::<1>(&mut row[2 * (at - pairs)..][..2], cell);
+        assert!(lane + 4 <= CELL && at < pairs + PAIRS);
+        let to = row.as_mut_ptr().cast::<i64>();
+        let eight = lane / 2;
+        // SAFETY: there are CELL / 2 rows of PAIRS pairs.
+        unsafe {
+            let lanes = vreinterpretq_s64_s32(lanes);
+            // A kernel reaches two cells further than the tile.
+            if at < (pairs + 2).min(PAIRS) {
+                let to = to.add((eight * PAIRS + at) * 2);
+                vst1q_lane_s64::<0>(to, lanes);
+                vst1q_lane_s64::<1>(to.add(PAIRS * 2), lanes);
+            }
+            if at >= pairs {
+                let to = to.add((eight * PAIRS + at - pairs) * 2 + 1);
+                vst1q_lane_s64::<0>(to, lanes);
+                vst1q_lane_s64::<1>(to.add(PAIRS * 2), lanes);
+            }
         }
     }
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: Neon<Smmla>, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<Smmla>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         match const { M.div_ceil(2) } {
-            1 => pairs::<NV, 1>(s, M, taps, start, sums),
-            2 => pairs::<NV, 2>(s, M, taps, start, sums),
-            3 => pairs::<NV, 3>(s, M, taps, start, sums),
-            _ => pairs::<NV, 4>(s, M, taps, start, sums),
+            1 => pairs::<NV, 1>(s, M, taps, panel, start, sums),
+            2 => pairs::<NV, 2>(s, M, taps, panel, start, sums),
+            3 => pairs::<NV, 3>(s, M, taps, panel, start, sums),
+            _ => pairs::<NV, 4>(s, M, taps, panel, start, sums),
         }
     }
 }
 
-/// A tile of `cells` cells in PAIRS pairs.
+/// A tile of `cells` cells in N pairs.
 #[inline(always)]
-fn pairs<const NV: usize, const PAIRS: usize>(
+fn pairs<const NV: usize, const N: usize>(
     s: Neon<Smmla>,
     cells: usize,
-    taps: Taps<'_>,
+    taps: &Taps<'_>,
+    panel: TilePanel<'_>,
     start: Option<&[i32]>,
     sums: &mut Sums,
 ) {
@@ -139,7 +150,7 @@ fn pairs<const NV: usize, const PAIRS: usize>(
             all!($do 3);
         };
         ($do:ident $i:literal) => {
-            if $i < PAIRS {
+            if $i < N {
                 $do!($i, 0);
                 if NV == 2 {
                     $do!($i, 1);
@@ -154,62 +165,180 @@ fn pairs<const NV: usize, const PAIRS: usize>(
         ($i:literal, $v:literal) => {
             let (a, b) = match start {
                 Some(start) => {
-                    let start = first(s, &taps, start, 4 * NV, 4 * $v);
+                    let start = s.load(&start[4 * $v..]);
                     (start, start)
                 }
-                None => (s.load(&sums.0[$i][4 * $v..]), s.load(&sums.0[$i + PAIRS][4 * $v..])),
+                None => (s.load(&sums.0[$i][4 * $v..]), s.load(&sums.0[$i + N][4 * $v..])),
             };
             let [low, high] = halves(a, b);
             (even[$i][$v], odd[$i][$v]) = (low, high);
         };
     }
     all!(begin);
-    let per_tap = taps.groups.min(CELL) * NV * 4;
-    // Eight channels: those of one half of sixteen.
-    macro_rules! eight {
-        ($cells:ident, $weights:expr, $k:expr, $half:literal) => {
-            let weights = &$weights[..8 * NV];
-            let (w0, w1) = (s.load(weights), s.load(&weights[4..]));
-            let (w2, w3) = if NV == 2 { (s.load(&weights[8..]), s.load(&weights[12..])) } else { (w0, w1) };
-            macro_rules! product {
-                ($i:literal, $v:literal) => {
-                    let q = s.load(&$cells[2 * $i + $half].0[4 * ($k & 3)..]);
-                    let (a, b) = if $v == 0 { (w0, w1) } else { (w2, w3) };
-                    // SAFETY: the token proves SMMLA.
-                    even[$i][$v] = unsafe { smmla(even[$i][$v], q, a) };
-                    // SAFETY: as above.
-                    odd[$i][$v] = unsafe { smmla(odd[$i][$v], q, b) };
-                };
-            }
-            all!(product);
-        };
-    }
-    for ky in taps.ky0..taps.ky1 {
-        for kx in 0..taps.kernel {
-            let cells = &taps.rows[ky][2 * kx..][..2 * PAIRS];
-            let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
-            let sixteens = panel.chunks_exact(16 * NV);
-            let rest = sixteens.remainder();
-            for (k, weights) in sixteens.enumerate() {
-                eight!(cells, weights, k, 0);
-                eight!(cells, weights[8 * NV..], k, 1);
-            }
-            if rest.len() == 8 * NV {
-                let k = panel.len() / (16 * NV);
-                eight!(cells, rest, k, 0);
-            }
-        }
-    }
+    products::<NV, N>(taps, panel.values, &mut even, &mut odd);
     macro_rules! end {
         ($i:literal, $v:literal) => {
             let [a, b] = halves(even[$i][$v], odd[$i][$v]);
             s.store(a, &mut sums.0[$i][4 * $v..]);
-            if $i + PAIRS < cells {
-                s.store(b, &mut sums.0[$i + PAIRS][4 * $v..]);
+            if $i + N < cells {
+                s.store(b, &mut sums.0[$i + N][4 * $v..]);
             }
         };
     }
     all!(end);
+}
+
+/// The products of N pairs, of three taps a kernel row or of one: inputs [eight channels][pairs][2][8], weights
+/// [taps][eight channels][pairs of outputs][2][8]. In one loop: the compiler would load every vector by itself, and count
+/// several addresses.
+#[inline(always)]
+fn products<const NV: usize, const N: usize>(
+    taps: &Taps<'_>,
+    panel: &[i32],
+    even: &mut [[int32x4_t; 2]; 4],
+    odd: &mut [[int32x4_t; 2]; 4],
+) {
+    const { assert!(N + 2 <= PAIRS && NV <= 2) };
+    let eights = taps.groups.min(CELL) / 2;
+    let three = taps.kernel == 3;
+    let width = if three { 3 } else { 1 };
+    // Bytes of a tap's weights.
+    let tap = eights * 32 * NV;
+    let rows = &taps.rows[taps.ky0..taps.ky1];
+    let panel = &bytemuck::cast_slice::<i32, u8>(panel)[taps.ky0 * width * tap..taps.ky1 * width * tap];
+    if panel.is_empty() {
+        return;
+    }
+    let [[e00, e01], [e10, e11], [e20, e21], [e30, e31]] = even;
+    let [[o00, o01], [o10, o11], [o20, o21], [o30, o31]] = odd;
+    // Pair $i, in v$q, times the weights, in v26 to v29.
+    macro_rules! pair {
+        ($i:literal, $q:literal) => {
+            concat!(
+                ".if {pairs} > ",
+                $i,
+                "\n",
+                "smmla {e",
+                $i,
+                "0:v}.4s, v",
+                $q,
+                ".16b, v26.16b\n",
+                "smmla {o",
+                $i,
+                "0:v}.4s, v",
+                $q,
+                ".16b, v27.16b\n",
+                ".if {nv} == 2\n",
+                "smmla {e",
+                $i,
+                "1:v}.4s, v",
+                $q,
+                ".16b, v28.16b\n",
+                "smmla {o",
+                $i,
+                "1:v}.4s, v",
+                $q,
+                ".16b, v29.16b\n",
+                ".endif\n.endif\n",
+            )
+        };
+    }
+    // The pairs from v$q0 on with the weights at $w.
+    macro_rules! tap {
+        ($w:literal, $q0:literal, $q1:literal, $q2:literal, $q3:literal) => {
+            concat!(
+                ".if {nv} == 2\n ld1 {{v26.16b-v29.16b}}, [",
+                $w,
+                "], #64\n",
+                ".else\n ld1 {{v26.16b-v27.16b}}, [",
+                $w,
+                "], #32\n .endif\n",
+                pair!("0", $q0),
+                pair!("1", $q1),
+                pair!("2", $q2),
+                pair!("3", $q3),
+            )
+        };
+    }
+    // Statement with the accumulators, and what both loops share.
+    macro_rules! run {
+        ([$($template:expr),*], $loaded:expr, $($operands:tt)*) => {
+            // SAFETY: the token proves SMMLA. Each row has N + 2 pairs for as many eights as a cell has, the panel the
+            // weights of all taps; both are not empty. Nothing is written but registers.
+            unsafe {
+                core::arch::asm!(
+                    ".arch_extension i8mm",
+                    "3:",
+                    "ldr {q}, [{rows}], #8",
+                    "mov {k}, {eights}",
+                    "2:",
+                    $($template,)*
+                    rows = inout(reg) rows.as_ptr() => _,
+                    count = inout(reg) rows.len() => _,
+                    q = out(reg) _,
+                    k = out(reg) _,
+                    // From the last pairs that are loaded to the next eight channels.
+                    next = in(reg) PAIRS * 16 - $loaded,
+                    eights = in(reg) eights,
+                    nv = const NV,
+                    pairs = const N,
+                    e00 = inout(vreg) *e00, e01 = inout(vreg) *e01, e10 = inout(vreg) *e10, e11 = inout(vreg) *e11,
+                    e20 = inout(vreg) *e20, e21 = inout(vreg) *e21, e30 = inout(vreg) *e30, e31 = inout(vreg) *e31,
+                    o00 = inout(vreg) *o00, o01 = inout(vreg) *o01, o10 = inout(vreg) *o10, o11 = inout(vreg) *o11,
+                    o20 = inout(vreg) *o20, o21 = inout(vreg) *o21, o30 = inout(vreg) *o30, o31 = inout(vreg) *o31,
+                    out("v20") _, out("v21") _, out("v22") _, out("v23") _, out("v24") _, out("v25") _,
+                    out("v26") _, out("v27") _, out("v28") _, out("v29") _,
+                    $($operands)*
+                    options(readonly, nostack),
+                )
+            }
+        };
+    }
+    if three {
+        let first = panel.as_ptr();
+        let (second, third) = (first.wrapping_add(tap), first.wrapping_add(2 * tap));
+        run!(
+            [
+                ".if {pairs} == 1\n ld1 {{v20.16b-v22.16b}}, [{q}], {next}\n .endif",
+                ".if {pairs} == 2\n ld1 {{v20.16b-v23.16b}}, [{q}], {next}\n .endif",
+                ".if {pairs} > 2\n ld1 {{v20.16b-v23.16b}}, [{q}], #64\n .endif",
+                ".if {pairs} == 3\n ld1 {{v24.16b}}, [{q}], {next}\n .endif",
+                ".if {pairs} == 4\n ld1 {{v24.16b-v25.16b}}, [{q}], {next}\n .endif",
+                tap!("{w0}", "20", "21", "22", "23"),
+                tap!("{w1}", "21", "22", "23", "24"),
+                tap!("{w2}", "22", "23", "24", "25"),
+                "subs {k}, {k}, #1",
+                "b.ne 2b",
+                // From the end of a tap's weights to that of the tap below.
+                "add {w0}, {w0}, {two}",
+                "add {w1}, {w1}, {two}",
+                "add {w2}, {w2}, {two}",
+                "subs {count}, {count}, #1",
+                "b.ne 3b"
+            ],
+            if N > 2 { 64 } else { 0 },
+            two = in(reg) 2 * tap,
+            w0 = inout(reg) first => _,
+            w1 = inout(reg) second => _,
+            w2 = inout(reg) third => _,
+        );
+    } else {
+        run!(
+            [
+                ".if {pairs} == 1\n ld1 {{v20.16b}}, [{q}], {next}\n .endif",
+                ".if {pairs} == 2\n ld1 {{v20.16b-v21.16b}}, [{q}], {next}\n .endif",
+                ".if {pairs} == 3\n ld1 {{v20.16b-v22.16b}}, [{q}], {next}\n .endif",
+                ".if {pairs} == 4\n ld1 {{v20.16b-v23.16b}}, [{q}], {next}\n .endif",
+                tap!("{w0}", "20", "21", "22", "23"),
+                "subs {k}, {k}, #1",
+                "b.ne 2b",
+                "subs {count}, {count}, #1",
+                "b.ne 3b"
+            ],
+            0,
+            w0 = inout(reg) panel.as_ptr() => _,
+        );
+    }
 }
 
 backend!("neon-i8mm", "neon,dotprod,i8mm", Neon<Smmla>, has(Isa::I8mm));

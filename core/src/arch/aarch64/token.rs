@@ -3,7 +3,8 @@
 use core::arch::aarch64::*;
 use core::marker::PhantomData;
 
-use super::words::ByLane;
+use super::words::{self, ByLane};
+use crate::arch::generic::winograd::products as winograd;
 use crate::arch::generic::{Products, Simd, embed::dot8_rows, padded, put};
 
 /// Proof that the CPU has NEON, and the instructions of the products `P` of int8 inputs.
@@ -24,6 +25,8 @@ impl<P> Neon<P> {
 pub(super) trait Kind: Copy + Products<Neon<Self>> {
     /// See [`Simd::ANY_WEIGHT`].
     const ANY_WEIGHT: bool;
+    /// See [`Simd::WINOGRAD`].
+    const WINOGRAD: bool = false;
 }
 
 // SAFETY of every block here: every target of this module has NEON, and loads and stores are of arrays of a vector's
@@ -39,6 +42,7 @@ impl<P: Kind> Simd for Neon<P> {
     const TILE: usize = 8;
     const BYTES: bool = true;
     const ANY_WEIGHT: bool = P::ANY_WEIGHT;
+    const WINOGRAD: bool = P::WINOGRAD;
 
     #[inline(always)]
     fn splat(self, x: i32) -> int32x4_t {
@@ -85,6 +89,18 @@ impl<P: Kind> Simd for Neon<P> {
     }
 
     #[inline(always)]
+    fn add_words(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: see above.
+        unsafe { vreinterpretq_s32_s16(vaddq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b))) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: see above.
+        unsafe { vmulq_s32(a, b) }
+    }
+
+    #[inline(always)]
     fn sub_words(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
         // SAFETY: see above.
         unsafe { vreinterpretq_s32_s16(vsubq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b))) }
@@ -100,6 +116,32 @@ impl<P: Kind> Simd for Neon<P> {
     fn shift_right<const N: u32>(self, x: int32x4_t) -> int32x4_t {
         // SAFETY: as in `shift_left`; a negative count shifts right.
         unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x), vdupq_n_s32(-(N as i32)))) }
+    }
+
+    #[inline(always)]
+    fn shift_right_signed(self, x: int32x4_t, n: u32) -> int32x4_t {
+        // SAFETY: as in `shift_right`.
+        unsafe { vshlq_s32(x, vdupq_n_s32(-(n as i32))) }
+    }
+
+    #[inline(always)]
+    fn dot_words(self, sum: int32x4_t, q: int32x4_t, w: int32x4_t) -> int32x4_t {
+        // SAFETY: see above.
+        unsafe { words::dot::<0, 1>(sum, vreinterpretq_s16_s32(q), w) }
+    }
+
+    #[inline(always)]
+    fn pairs(self, w: int32x4_t) -> int32x4_t {
+        words::by_input(w)
+    }
+
+    #[inline(always)]
+    fn round_of_products<const NV: usize, const IN: usize, const M: usize>(
+        self,
+        round: winograd::Round<'_>,
+        acc: &mut [[int32x4_t; NV]; M],
+    ) {
+        words::round::<P, NV, IN, M>(self, round, acc);
     }
 
     #[inline(always)]

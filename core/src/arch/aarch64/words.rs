@@ -3,7 +3,8 @@
 use core::arch::aarch64::*;
 
 use super::token::{Kind, Neon};
-use crate::arch::generic::tile::{CELL, Sums, Taps, load_sums, store_sums};
+use crate::arch::generic::tile::{CELL, Panel as TilePanel, Sums, Taps, load_sums, store_sums};
+use crate::arch::generic::winograd::products as winograd;
 use crate::arch::generic::{Products, Rows, Simd, panel};
 
 /// Two int16 inputs to a lane of a cell; in a panel a group is [2][NV * 4 outputs] of int16.
@@ -41,10 +42,16 @@ impl<P: Kind> Products<Neon<P>> for ByLane {
     fn count<const NV: usize>(_: Neon<P>, _: &[i32], _: &mut [i32]) {}
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: Neon<P>, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: Neon<P>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         const { assert!(NV <= 2, "a vector holds the weights of eight outputs") };
         let mut acc = [[s.splat(0); NV]; M];
-        load_sums(s, &taps, start, sums, &mut acc);
+        load_sums(s, start, sums, &mut acc);
         let groups = taps.groups.min(CELL);
         let per_tap = groups * NV * 4;
         // One channel: lane $lane of the inputs, half $half of a group.
@@ -63,7 +70,7 @@ impl<P: Kind> Products<Neon<P>> for ByLane {
         for ky in taps.ky0..taps.ky1 {
             for kx in 0..taps.kernel {
                 let cells = &taps.rows[ky][kx..][..M];
-                let panel = &taps.panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
+                let panel = &panel.values[(ky * taps.kernel + kx) * per_tap..][..per_tap];
                 let fours = panel.chunks_exact(16 * NV);
                 let rest = fours.remainder().chunks_exact(4 * NV);
                 // SAFETY: every target of this module has NEON.
@@ -107,4 +114,80 @@ unsafe fn padded_half(group: &[i32], at: usize) -> int16x8_t {
     let half = &group[at..][..2];
     // SAFETY: as the caller says; the slice has two elements.
     unsafe { vreinterpretq_s16_s32(vcombine_s32(vld1_s32(half.as_ptr()), vdup_n_s32(0))) }
+}
+
+/// From [outputs][2] to [2][outputs], of four outputs.
+#[inline(always)]
+pub(super) fn by_input(w: int32x4_t) -> int32x4_t {
+    // SAFETY: every target of this module has NEON.
+    unsafe {
+        let w = vreinterpretq_s16_s32(w);
+        vreinterpretq_s32_s16(vcombine_s16(vget_low_s16(vuzp1q_s16(w, w)), vget_low_s16(vuzp2q_s16(w, w))))
+    }
+}
+
+/// sum + the products of elements `A` and `B` of `q` with the halves of `w`.
+///
+/// # Safety
+///
+/// The CPU has NEON.
+#[inline(always)]
+pub(super) unsafe fn dot<const A: i32, const B: i32>(sum: int32x4_t, q: int16x8_t, w: int32x4_t) -> int32x4_t {
+    // SAFETY: as the caller says.
+    unsafe {
+        let w = vreinterpretq_s16_s32(w);
+        vmlal_high_laneq_s16::<B>(vmlal_laneq_s16::<A>(sum, vget_low_s16(w), q), w, q)
+    }
+}
+
+/// See [`winograd::round`]: a vector of a cell is four groups.
+#[inline(always)]
+pub(super) fn round<P: Kind, const NV: usize, const IN: usize, const M: usize>(
+    s: Neon<P>,
+    round: winograd::Round<'_>,
+    acc: &mut [[int32x4_t; NV]; M],
+) {
+    let (group, lane) = (NV * IN * 4, round.index * 4);
+    let cells = &round.cells[..(M - 1) * IN + 1];
+    macro_rules! step {
+        ($q:ident, $weights:expr, $a:literal, $b:literal) => {
+            let weights = $weights;
+            let mut w = [s.splat(0); NV];
+            for v in 0..NV {
+                w[v] = s.load(&weights[v * IN * 4 + lane..]);
+            }
+            for m in 0..M {
+                for v in 0..NV {
+                    // SAFETY: every target of this module has NEON.
+                    acc[m][v] = unsafe { dot::<$a, $b>(acc[m][v], $q[m], w[v]) };
+                }
+            }
+        };
+    }
+    let fours = round.panel.chunks_exact(4 * group);
+    let rest = fours.remainder();
+    let done = fours.len() * 4;
+    // SAFETY: every target of this module has NEON.
+    let mut q = [unsafe { vdupq_n_s16(0) }; M];
+    for (k, four) in fours.enumerate() {
+        for m in 0..M {
+            q[m] = int16s(s.load(&cells[m * IN].0[4 * (k & 3)..]));
+        }
+        step!(q, &four[..group], 0, 1);
+        step!(q, &four[group..][..group], 2, 3);
+        step!(q, &four[2 * group..][..group], 4, 5);
+        step!(q, &four[3 * group..][..group], 6, 7);
+    }
+    for (g, weights) in (done..).zip(rest.chunks_exact(group)) {
+        for m in 0..M {
+            q[m] = int16s(s.splat(cells[m * IN].0[g & (CELL - 1)]));
+        }
+        step!(q, weights, 0, 1);
+    }
+}
+
+#[inline(always)]
+fn int16s(x: int32x4_t) -> int16x8_t {
+    // SAFETY: every target of this module has NEON.
+    unsafe { vreinterpretq_s16_s32(x) }
 }

@@ -54,6 +54,9 @@ pub struct Sink<'a> {
     c: f32,
     part: f32,
     cout: usize,
+    /// Channels that have both scale and bias.
+    #[cfg(all(arm_dsp, target_abi = "eabihf"))]
+    channels: usize,
     /// The channels: the first, and how many there are.
     first: usize,
     count: usize,
@@ -75,7 +78,20 @@ pub struct Lines {
 impl<'a> Sink<'a> {
     pub fn new(p: &Conv<'a>, out: ConvOut<'a>) -> Self {
         let Conv { scale, bias, a, b, c, cout, .. } = *p;
-        Self { out, scale, bias, a, b, c, part: a, cout, first: 0, count: 0 }
+        Self {
+            out,
+            scale,
+            bias,
+            a,
+            b,
+            c,
+            part: a,
+            cout,
+            #[cfg(all(arm_dsp, target_abi = "eabihf"))]
+            channels: scale.len().min(bias.len()),
+            first: 0,
+            count: 0,
+        }
     }
 
     /// The next accumulators are of channels `first..first + 4`, as far as they exist, and 2^shift times their value.
@@ -97,7 +113,7 @@ impl<'a> Sink<'a> {
         if at.cells == 0 || at.lines == 0 {
             return;
         }
-        let acc = part(acc, 0, ((at.lines - 1) * at.acc_stride + at.cells) * CHANNELS);
+        let accumulators = ((at.lines - 1) * at.acc_stride + at.cells) * CHANNELS;
         let from = at.cell * self.cout + self.first;
         #[cfg(all(arm_dsp, target_abi = "eabihf"))]
         if self.count == CHANNELS && at.acc_stride >= at.cells && at.stride >= at.cells {
@@ -109,11 +125,10 @@ impl<'a> Sink<'a> {
                 ConvOut::F32(out) => (out.as_mut_ptr().cast(), out.len(), 4, store::to_f32),
             };
             let stride = self.cout * size;
-            let (scale, bias) = (part(self.scale, self.first, CHANNELS), part(self.bias, self.first, CHANNELS));
             let lines = store::Lines {
                 stride,
-                scale: scale.as_ptr(),
-                bias: bias.as_ptr(),
+                scale: self.scale.as_ptr().wrapping_add(self.first),
+                bias: self.bias.as_ptr().wrapping_add(self.first),
                 cells: at.cells,
                 lines: at.lines,
                 acc_skip: (at.acc_stride - at.cells) * CHANNELS * size_of::<i32>(),
@@ -123,13 +138,13 @@ impl<'a> Sink<'a> {
                 c: self.c,
             };
             require!(from + ((at.lines - 1) * at.stride + at.cells - 1) * self.cout + CHANNELS <= len);
-            require!(!acc.is_empty() && !scale.is_empty() && !bias.is_empty());
-            // SAFETY: there are four accumulators a cell, and the first to the last output, checked; the ABI says that
-            // there is an FPU.
+            require!(acc.len() >= accumulators && self.first + CHANNELS <= self.channels);
+            // SAFETY: there are four accumulators a cell, the first to the last output, and four scales and biases, checked;
+            // the ABI says that there is an FPU.
             unsafe { run(acc.as_ptr(), out.add(from * size), &lines) };
             return;
         }
-        for (line, acc) in acc.chunks((at.acc_stride * CHANNELS).max(1)).enumerate() {
+        for (line, acc) in part(acc, 0, accumulators).chunks((at.acc_stride * CHANNELS).max(1)).enumerate() {
             let from = from + line * at.stride * self.cout;
             for (cell, acc) in acc.chunks_exact(CHANNELS).enumerate().take(at.cells) {
                 self.cell(from + cell * self.cout, acc);

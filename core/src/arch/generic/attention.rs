@@ -2,7 +2,7 @@
 
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
-use super::tile::{CELL, Cell, MAX_TILE, Panel, Sums, Taps};
+use super::tile::{CELL, Cell, MAX_TILE, NONE, Panel, Sums, Taps};
 use super::vector::exp;
 use crate::ops::Attention;
 
@@ -56,7 +56,7 @@ fn heads<S: Simd, P: Products<S>>(
     let (block, stride) = (2 * S::LANES, 3 * ch);
     let groups = groups::<S, P>(head);
     let scores = &mut scores[..tokens];
-    let mut patch = [Cell([0; CELL]); 2 * MAX_ROUNDS];
+    let mut patch = [NONE; MAX_ROUNDS];
     let mut sums = Sums([[0; 32]; MAX_TILE]);
     for h in 0..p.heads {
         // A block of keys starts with what to add to their products with a query.
@@ -77,7 +77,7 @@ fn heads<S: Simd, P: Products<S>>(
         }
         for i in 0..tokens {
             let q = &qkv[i * stride + h * head..][..head];
-            for (place, q) in patch.chunks_exact_mut(P::STEP).zip(q.chunks(CELL * P::GROUP)) {
+            for (place, q) in patch.iter_mut().zip(q.chunks(CELL * P::GROUP)) {
                 let mut cell = Cell([0; CELL]);
                 if P::GROUP == 4 {
                     let cell: &mut [u8; 4 * CELL] = bytemuck::cast_mut(&mut cell.0);
@@ -90,7 +90,9 @@ fn heads<S: Simd, P: Products<S>>(
                         *cell = q.into();
                     }
                 }
-                P::place(place, &cell, 0, 1);
+                for lane in (0..CELL).step_by(S::LANES) {
+                    P::put(s, place, 0, lane, s.load(&cell.0[lane..]), 1);
+                }
             }
 
             let a = s.splat_f(p.a);
@@ -99,10 +101,10 @@ fn heads<S: Simd, P: Products<S>>(
                 let (start, panel) = panel.split_at(block);
                 for (round, panel) in panel.chunks(CELL * block).enumerate() {
                     let groups = panel.len() / block;
-                    let rows = [&patch[round * P::STEP..]; 3];
+                    let rows = [&patch[round]; 3];
                     let panel = Panel { values: panel, stride: block, lane: 0 };
-                    let taps = Taps { rows, kernel: 1, ky0: 0, ky1: 1, groups, panel };
-                    s.tile::<P, 2>(1, taps, (round == 0).then_some(start), &mut sums);
+                    let taps = Taps { rows, kernel: 1, ky0: 0, ky1: 1, groups };
+                    s.tile::<P, 2>(1, &taps, panel, (round == 0).then_some(start), &mut sums);
                 }
                 for (at, scores) in scores.chunks_mut(S::LANES).enumerate() {
                     let score = s.mul_f(s.to_f(s.load(&sums.0[0][at * S::LANES..])), a);

@@ -5,6 +5,8 @@
 //! tile all blocks take their turn whose panels there is room for. A block's panel is one stream: what the sums of each
 //! kernel row start from, scales, biases, weights.
 
+use core::ops::Range;
+
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
 use super::patch::{AsBytes, Column, HELD, Patch, Source, Wide, Widened};
@@ -12,12 +14,17 @@ use super::tile::{CELL, MAX_TILE, Panel, Sums, Taps};
 use super::vector::Narrow;
 use crate::ops::{Conv, ConvIn, ConvOut, Weights, blocks};
 
-/// Vectors in front of a block's weights, for each of its vectors of outputs: three starts, scale, bias.
-const FRONT: usize = 5;
+/// What the sums of a tile may start from: with all kernel rows, without the first, without the last of three, with the
+/// middle one alone.
+const STARTS: usize = 4;
+/// Vectors in front of a block's weights, for each of its vectors of outputs: the starts, scale, bias.
+const FRONT: usize = STARTS + 2;
 /// Panel that most layers need: 3x3 of 64 int8 or 32 int16 channels for 32 outputs.
 pub(in crate::arch) const SMALL_PANEL: usize = (9 * CELL + FRONT) * 32;
 /// Panel where the weights stay in the image: what stands in front of eight blocks.
 pub(in crate::arch) const FRONT_PANEL: usize = 8 * FRONT * 32;
+/// Panel for all outputs of a layer that has many.
+pub(in crate::arch) const MEDIUM_PANEL: usize = 2 * SMALL_PANEL;
 /// Panel for wider layers. Where even this is too small, weights are packed again for each tile.
 pub(in crate::arch) const LARGE_PANEL: usize = 4 * SMALL_PANEL;
 
@@ -33,7 +40,15 @@ pub(in crate::arch) enum Order {
 /// Elements of the panel that the layer is best given.
 #[inline]
 pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn<'_>) -> usize {
-    let fits = |plan: Plan| if plan.resident { SMALL_PANEL } else { LARGE_PANEL };
+    let fits = |plan: Plan| {
+        let all = p.cout.div_ceil(2 * S::LANES) * plan.block;
+        match plan.resident {
+            true if all <= SMALL_PANEL || S::LANES > 4 => SMALL_PANEL,
+            // Inputs are copied again for each part of the outputs: too dear, where a part is a few small vectors.
+            true if all <= MEDIUM_PANEL => MEDIUM_PANEL,
+            _ => LARGE_PANEL,
+        }
+    };
     match input {
         ConvIn::I8(_) if S::takes(&p.weights) => match in_place::<S, S::Bytes>(p, order) {
             Some(_) => FRONT_PANEL,
@@ -114,7 +129,7 @@ impl<'a> Plan<'a> {
     #[inline(always)]
     fn channels<S: Simd, P: Products<S>>(&self, p: &Conv<'_>, round: usize) -> (usize, usize) {
         let from = round * CELL * P::GROUP;
-        (from, (p.cin - from).min(CELL * P::GROUP))
+        (from, p.cin.saturating_sub(from).min(CELL * P::GROUP))
     }
 }
 
@@ -130,6 +145,7 @@ fn layer<S: Simd, Q: Source<S>>(
     panel: &mut [i32],
 ) {
     let plan = Plan::new::<S, Q::Products>(p, in_place::<S, Q::Products>(p, order), panel.len());
+    let layer = Layer { p, order, plan, source };
     let outputs = 2 * S::LANES;
     let pad = p.kernel / 2;
     let mut patch = Patch::new();
@@ -138,17 +154,8 @@ fn layer<S: Simd, Q: Source<S>>(
     let tiles = p.width.div_ceil(Q::Products::TILE);
     for chunk in (0..p.cout).step_by(plan.blocks * outputs) {
         let end = p.cout.min(chunk + plan.blocks * outputs);
-        let blocks = || {
-            (chunk..end).step_by(outputs).map(|first| Block {
-                p,
-                order,
-                plan,
-                source,
-                first,
-                count: (end - first).min(outputs),
-            })
-        };
-        for (block, panel) in blocks().zip(panel.chunks_mut(plan.block)) {
+        for (first, panel) in (chunk..end).step_by(outputs).zip(panel.chunks_mut(plan.block)) {
+            let block = Block { layer: &layer, first, count: (end - first).min(outputs) };
             if block.count > S::LANES { block.pack::<S, 2>(s, panel) } else { block.pack::<S, 1>(s, panel) }
         }
         let mut x = 0;
@@ -167,44 +174,117 @@ fn layer<S: Simd, Q: Source<S>>(
                         filled += 1;
                     }
                 }
-                for (block, panel) in blocks().zip(panel.chunks_mut(plan.block)) {
-                    if block.count > S::LANES {
-                        block.tile::<S, 2>(s, &column, y, &mut patch, panel, &mut sums, out);
-                    } else {
-                        block.tile::<S, 1>(s, &column, y, &mut patch, panel, &mut sums, out);
-                    }
-                }
+                layer.row(s, &column, y, chunk..end, &mut patch, panel, &mut sums, out);
             }
             x += cells;
         }
     }
 }
 
-/// Output channels `first .. first + count` of a layer.
-#[derive(Clone, Copy)]
-struct Block<'a, Q> {
+/// A layer, and how it runs.
+struct Layer<'a, Q> {
     p: &'a Conv<'a>,
     order: Order,
     plan: Plan<'a>,
     source: Q,
+}
+
+// On x86-64 instructions beyond the target's become single ones only inside of a function compiled for them, so everything
+// is copied into that. Elsewhere functions of their own have their values in registers.
+
+impl<Q> Layer<'_, Q> {
+    /// The outputs of the column's cells in row `y`, of channels `channels`: as many blocks as the panel has.
+    #[cfg_attr(target_arch = "x86_64", inline(always))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(never))]
+    #[expect(clippy::too_many_arguments, reason = "where to, besides where from")]
+    fn row<S: Simd>(
+        &self,
+        s: S,
+        column: &Column<'_, Q::Q>,
+        y: usize,
+        channels: Range<usize>,
+        patch: &mut Patch,
+        panel: &mut [i32],
+        sums: &mut Sums,
+        out: &mut ConvOut<'_>,
+    ) where
+        Q: Source<S>,
+    {
+        let (p, plan) = (self.p, &self.plan);
+        let outputs = 2 * S::LANES;
+        let place = Place { y, ky0: column.pad.saturating_sub(y), ky1: p.kernel.min(p.height + column.pad - y) };
+        let mut inputs = if plan.rounds <= HELD {
+            Inputs::Held([self.taps(column, &place, patch, 0, 0), self.taps(column, &place, patch, 1, 1)])
+        } else {
+            Inputs::Copied(patch)
+        };
+        for (first, panel) in channels.clone().step_by(outputs).zip(panel.chunks_mut(plan.block)) {
+            let block = Block { layer: self, first, count: (channels.end - first).min(outputs) };
+            if block.count > S::LANES {
+                block.tile::<S, 2>(s, column, &place, &mut inputs, panel, sums, out);
+            } else {
+                block.tile::<S, 1>(s, column, &place, &mut inputs, panel, sums, out);
+            }
+        }
+    }
+
+    /// The inputs of round `round`, which are in the patch as number `held`.
+    #[inline(always)]
+    fn taps<'t, S: Simd>(
+        &self,
+        column: &Column<'_, Q::Q>,
+        place: &Place,
+        patch: &'t Patch,
+        held: usize,
+        round: usize,
+    ) -> Taps<'t>
+    where
+        Q: Source<S>,
+    {
+        let (_, count) = self.plan.channels::<S, Q::Products>(self.p, round);
+        let rows = patch.rows(held, place.y + 3 - column.pad);
+        Taps { rows, kernel: self.p.kernel, ky0: place.ky0, ky1: place.ky1, groups: groups::<S, Q::Products>(count) }
+    }
+}
+
+/// A row of outputs, and the kernel rows ky0..ky1 that are in the picture there: others contribute nothing.
+struct Place {
+    y: usize,
+    ky0: usize,
+    ky1: usize,
+}
+
+/// Where a row's inputs are.
+enum Inputs<'a> {
+    /// Of all rounds.
+    Held([Taps<'a>; HELD]),
+    /// Of the last round that was copied.
+    Copied(&'a mut Patch),
+}
+
+/// Output channels `first .. first + count` of a layer.
+struct Block<'a, Q> {
+    layer: &'a Layer<'a, Q>,
     first: usize,
     count: usize,
 }
 
 impl<Q> Block<'_, Q> {
     /// Fills the panel; if it is too small for the weights, only with what stands in front of them.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(always))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(never))]
     fn pack<S: Simd, const NV: usize>(&self, s: S, panel: &mut [i32])
     where
         Q: Source<S>,
     {
         let lanes = NV * S::LANES;
-        let p = self.p;
+        let Layer { p, plan, source, .. } = self.layer;
         let (front, weights) = panel.split_at_mut(FRONT * lanes);
         front.fill(0);
-        let (starts, factors) = front.split_at_mut(3 * lanes);
-        for round in 0..self.plan.rounds {
-            let at = if self.plan.resident { round * self.plan.round } else { 0 };
+        let (starts, factors) = front.split_at_mut(STARTS * lanes);
+        // What the weights of each kernel row add up to.
+        for round in 0..plan.rounds {
+            let at = if plan.resident { round * plan.round } else { 0 };
             let panel = match self.in_place::<S>(round) {
                 Some(panel) => panel,
                 None => {
@@ -212,10 +292,10 @@ impl<Q> Block<'_, Q> {
                     Panel { values: &weights[at..], stride: lanes, lane: 0 }
                 }
             };
-            let (_, count) = self.plan.channels::<S, Q::Products>(p, round);
-            let tap = groups::<S, Q::Products>(count) * panel.stride;
-            for (i, weights) in panel.values.chunks_exact(tap).take(p.kernel * p.kernel).enumerate() {
-                let starts = &mut starts[i / p.kernel * lanes..][..lanes];
+            let (_, count) = plan.channels::<S, Q::Products>(p, round);
+            let row = groups::<S, Q::Products>(count) * panel.stride * p.kernel;
+            let rows = panel.values.chunks_exact(row).take(p.kernel);
+            for (weights, starts) in rows.zip(starts.chunks_exact_mut(lanes)) {
                 if panel.stride == lanes {
                     Q::Products::count::<NV>(s, weights, starts);
                 } else {
@@ -225,8 +305,18 @@ impl<Q> Block<'_, Q> {
                 }
             }
         }
-        for start in starts {
-            *start = start.wrapping_mul(self.source.excess()).wrapping_neg();
+        let excess = s.splat(-source.excess());
+        for v in 0..NV {
+            let mut sums = [excess; 3];
+            for (ky, sum) in sums.iter_mut().enumerate() {
+                *sum = s.mul(*sum, s.load(&starts[ky * lanes + v * S::LANES..]));
+            }
+            let [top, middle, bottom] = sums;
+            let below = s.add(middle, bottom);
+            let kinds = [s.add(top, below), below, s.add(top, middle), middle];
+            for (kind, &start) in kinds.iter().enumerate() {
+                s.store(start, &mut starts[kind * lanes + v * S::LANES..]);
+            }
         }
         let (scale, bias) = bytemuck::cast_slice_mut::<i32, f32>(factors).split_at_mut(lanes);
         let from = self.first..self.first + self.count;
@@ -244,25 +334,30 @@ impl<Q> Block<'_, Q> {
     where
         Q: Source<S>,
     {
+        if !Q::Products::BLOCKS {
+            return None;
+        }
         // Rounds are the parts of blocks, groups their groups: see `Products::BLOCKS`.
         let words = blocks::OUTPUTS / blocks::GROUP;
-        let taps = self.p.kernel * self.p.kernel;
-        let (from, _) = self.plan.channels::<S, Q::Products>(self.p, round);
-        let at = (self.first / blocks::OUTPUTS * self.p.cin + from) * taps * words;
+        let Layer { p, plan, .. } = self.layer;
+        let taps = p.kernel * p.kernel;
+        let (from, _) = plan.channels::<S, Q::Products>(p, round);
+        let at = (self.first / blocks::OUTPUTS * p.cin + from) * taps * words;
         let lane = self.first % blocks::OUTPUTS;
-        self.plan.in_place.map(|weights| Panel { values: &weights[at..], stride: blocks::OUTPUTS, lane })
+        plan.in_place.map(|weights| Panel { values: &weights[at..], stride: blocks::OUTPUTS, lane })
     }
 
     /// The weights of a round.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(always))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(never))]
     fn pack_round<S: Simd, const NV: usize>(&self, s: S, round: usize, panel: &mut [i32])
     where
         Q: Source<S>,
     {
-        let p = self.p;
-        let (from, count) = self.plan.channels::<S, Q::Products>(p, round);
+        let &Layer { p, order, ref plan, .. } = self.layer;
+        let (from, count) = plan.channels::<S, Q::Products>(p, round);
         let taps = p.kernel * p.kernel;
-        let (Order::Rows, Weights::Int8(weights)) = (self.order, p.weights) else {
+        let (Order::Rows, Weights::Int8(weights)) = (order, p.weights) else {
             return self.pack_copied::<S, NV>(s, (from, count), panel);
         };
         let weights = &weights[self.first * taps * p.cin..][..self.count * taps * p.cin];
@@ -276,7 +371,8 @@ impl<Q> Block<'_, Q> {
     where
         Q: Source<S>,
     {
-        let (p, taps) = (self.p, self.p.kernel * self.p.kernel);
+        let p = self.layer.p;
+        let taps = p.kernel * p.kernel;
         let mut rows = [0; 32 * CELL * 4];
         let groups = groups::<S, Q::Products>(count) * NV * S::LANES;
         for (tap, panel) in panel.chunks_exact_mut(groups).take(taps).enumerate() {
@@ -291,54 +387,58 @@ impl<Q> Block<'_, Q> {
         }
     }
 
-    /// The outputs of the column's cells in row `y`.
+    /// The outputs of the column's cells.
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "where to, besides where from")]
     fn tile<S: Simd, const NV: usize>(
         &self,
         s: S,
         column: &Column<'_, Q::Q>,
-        y: usize,
-        patch: &mut Patch,
+        place: &Place,
+        inputs: &mut Inputs<'_>,
         panel: &mut [i32],
         sums: &mut Sums,
         out: &mut ConvOut<'_>,
     ) where
         Q: Source<S>,
     {
-        let (p, plan, pad) = (self.p, &self.plan, column.pad);
-        let (front, weights) = panel.split_at_mut(FRONT * NV * S::LANES);
-        // Kernel rows that fall outside contribute nothing.
-        let (ky0, ky1) = (pad.saturating_sub(y), p.kernel.min(p.height + pad - y));
-        for i in 0..plan.rounds {
-            let (from, count) = plan.channels::<S, Q::Products>(p, i);
+        let &Layer { p, ref plan, source, .. } = self.layer;
+        let lanes = NV * S::LANES;
+        let (front, weights) = panel.split_at_mut(FRONT * lanes);
+        // See `STARTS`.
+        let start = &front[(usize::from(place.ky0 > 0) + 2 * usize::from(place.ky1 < p.kernel)) * lanes..][..lanes];
+        for round in 0..plan.rounds {
             if !plan.resident && plan.in_place.is_none() {
-                self.pack_round::<S, NV>(s, i, weights);
+                self.pack_round::<S, NV>(s, round, weights);
             }
-            let at = if plan.resident { i * plan.round } else { 0 };
-            let packed = || Panel { values: &weights[at..], stride: NV * S::LANES, lane: 0 };
-            let mut place = i;
-            if plan.rounds > HELD {
-                place = 0;
-                for row in y + ky0 - pad..y + ky1 - pad {
-                    patch.fill(s, self.source, column, row, (0, from, count));
+            let at = if plan.resident { round * plan.round } else { 0 };
+            let packed = || Panel { values: &weights[at..], stride: lanes, lane: 0 };
+            let panel = self.in_place::<S>(round).unwrap_or_else(packed);
+            let start = (round == 0).then_some(start);
+            match inputs {
+                Inputs::Held(taps) => s.tile::<Q::Products, NV>(column.cells, &taps[round % HELD], panel, start, sums),
+                Inputs::Copied(patch) => {
+                    let (from, count) = plan.channels::<S, Q::Products>(p, round);
+                    for row in place.y + place.ky0 - column.pad..place.y + place.ky1 - column.pad {
+                        patch.fill(s, source, column, row, (0, from, count));
+                    }
+                    let taps = self.layer.taps(column, place, patch, 0, round);
+                    s.tile::<Q::Products, NV>(column.cells, &taps, panel, start, sums);
                 }
             }
-            let row = |ky: usize| patch.row(place, y + ky + 3 - pad);
-            let taps = Taps {
-                rows: [row(0), row(1), row(2)],
-                kernel: p.kernel,
-                ky0,
-                ky1,
-                groups: groups::<S, Q::Products>(count),
-                panel: self.in_place::<S>(i).unwrap_or_else(packed),
-            };
-            s.tile::<Q::Products, NV>(column.cells, taps, (i == 0).then_some(&*front), sums);
         }
-        let factors = bytemuck::cast_slice(&front[3 * NV * S::LANES..]);
-        let (scale, bias) = factors.split_at(NV * S::LANES);
-        let at = (y * p.width + column.x) * p.cout + self.first;
-        let finish = Finish { channels: p.cout, count: self.count, cells: column.cells, at, scale, bias, c: p.c };
+        let factors = bytemuck::cast_slice(&front[STARTS * lanes..]);
+        let (scale, bias) = factors.split_at(lanes);
+        let finish = Finish {
+            channels: p.cout,
+            first: self.first,
+            count: self.count,
+            cell: place.y * p.width + column.x,
+            cells: column.cells,
+            scale,
+            bias,
+            c: p.c,
+        };
         finish.put::<S, NV>(s, &sums.0, out);
     }
 }
@@ -347,12 +447,12 @@ impl<Q> Block<'_, Q> {
 pub(super) struct Finish<'a> {
     /// Channels of the output.
     pub channels: usize,
-    /// Output channels of the block.
+    /// Output channels of the block: the first, and how many.
+    pub first: usize,
     pub count: usize,
-    /// Cells of the tile.
+    /// Cells of the tile: the first in the picture, and how many.
+    pub cell: usize,
     pub cells: usize,
-    /// Index of the first output.
-    pub at: usize,
     /// [NV * LANES].
     pub scale: &'a [f32],
     pub bias: &'a [f32],
@@ -361,7 +461,8 @@ pub(super) struct Finish<'a> {
 
 impl Finish<'_> {
     /// Writes the outputs of `sums`, [cells][NV * LANES of 32].
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(always))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(never))]
     pub(super) fn put<S: Simd, const NV: usize>(&self, s: S, sums: &[[i32; 32]], out: &mut ConvOut<'_>) {
         match out {
             ConvOut::I8(out) => self.each::<S, Rounded, _, NV>(s, sums, out),
@@ -374,15 +475,17 @@ impl Finish<'_> {
     #[inline(always)]
     fn each<S: Simd, R: Put<T>, T, const NV: usize>(&self, s: S, sums: &[[i32; 32]], out: &mut [T]) {
         let c = s.splat_f(self.c);
+        let (scales, biases) = (&self.scale[..NV * S::LANES], &self.bias[..NV * S::LANES]);
         let (mut scale, mut bias) = ([s.splat_f(0.0); NV], [s.splat_f(0.0); NV]);
         for v in 0..NV {
-            scale[v] = s.load_f(&self.scale[v * S::LANES..]);
-            bias[v] = s.load_f(&self.bias[v * S::LANES..]);
+            scale[v] = s.load_f(&scales[v * S::LANES..][..S::LANES]);
+            bias[v] = s.load_f(&biases[v * S::LANES..][..S::LANES]);
         }
-        let cells = sums[..self.cells].iter().zip(out[self.at..].chunks_mut(self.channels));
+        let out = &mut out[self.cell * self.channels..][..self.cells * self.channels];
+        let cells = sums[..self.cells].iter().zip(out.chunks_exact_mut(self.channels));
         if self.count == NV * S::LANES {
             for (sums, cell) in cells {
-                let out = &mut cell[..NV * S::LANES];
+                let out = &mut cell[self.first..][..NV * S::LANES];
                 for v in 0..NV {
                     let y = s.add_f(s.mul_f(s.to_f(s.load(&sums[v * S::LANES..])), scale[v]), bias[v]);
                     R::put(s, y, c, &mut out[v * S::LANES..][..S::LANES]);
@@ -390,7 +493,7 @@ impl Finish<'_> {
             }
         } else {
             for (sums, cell) in cells {
-                for (v, out) in cell[..self.count].chunks_mut(S::LANES).enumerate() {
+                for (v, out) in cell[self.first..][..self.count].chunks_mut(S::LANES).enumerate() {
                     let y = s.add_f(s.mul_f(s.to_f(s.load(&sums[v * S::LANES..])), scale[v]), bias[v]);
                     R::put(s, y, c, out);
                 }

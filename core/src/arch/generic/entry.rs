@@ -11,9 +11,8 @@ pub(in crate::arch) struct Panel<const N: usize>(pub [i32; N]);
 macro_rules! backend {
     ($name:literal, $features:literal, $token:ty, $available:expr) => {
         use crate::arch::generic;
-        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, Order, SMALL_PANEL};
+        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
-        #[cfg(not(target_arch = "aarch64"))]
         use crate::arch::generic::winograd::{Plan as Winograd, Work};
         use crate::arch::{Backend, Kernels};
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
@@ -70,7 +69,6 @@ macro_rules! backend {
         }
 
         fn conv_of(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
-            #[cfg(not(target_arch = "aarch64"))]
             if <Token as generic::Simd>::WINOGRAD
                 && let ConvIn::I8(input) = input
                 && let Some(plan) = Winograd::new::<Token>(p)
@@ -78,12 +76,14 @@ macro_rules! backend {
                 // SAFETY: the table is handed out only where the CPU has the features.
                 return unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) };
             }
-            // SAFETY of all three: the table is handed out only where the CPU has the features.
+            // SAFETY of all four: the table is handed out only where the CPU has the features.
             match generic::conv::panel::<Token>(p, order, &input) {
                 // SAFETY: see above.
                 FRONT_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; FRONT_PANEL]).0) },
                 // SAFETY: see above.
                 SMALL_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; SMALL_PANEL]).0) },
+                // SAFETY: see above.
+                MEDIUM_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; MEDIUM_PANEL]).0) },
                 // SAFETY: see above.
                 _ => unsafe { conv_in(p, order, input, out, &mut Panel([0; LARGE_PANEL]).0) },
             }
@@ -103,7 +103,6 @@ macro_rules! backend {
 
         backend!(@function $features conv_in = generic::conv::conv,
             (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
-        #[cfg(not(target_arch = "aarch64"))]
         backend!(@function $features winograd_in = generic::winograd::conv,
             (p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
         backend!(@function $features attention_in = generic::attention::attention,
@@ -146,11 +145,12 @@ macro_rules! apart {
         unsafe fn $tile<$($($generics)+,)? P: Products<$token>, const NV: usize>(
             s: $token,
             cells: usize,
-            taps: Taps<'_>,
+            taps: &Taps<'_>,
+            panel: TilePanel<'_>,
             start: Option<&[i32]>,
             sums: &mut Sums,
         ) {
-            crate::arch::generic::tile::tile::<$token, P, NV>(s, cells, taps, start, sums);
+            crate::arch::generic::tile::tile::<$token, P, NV>(s, cells, taps, panel, start, sums);
         }
 
         /// # Safety
@@ -170,7 +170,7 @@ macro_rules! apart {
 
 /// `methods!(name)`, after [`backend!`]: the backend once for each method of Winograd's algorithm, which takes all layers
 /// that it can.
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 macro_rules! methods {
     ($name:literal) => {
         pub(in crate::arch) fn methods() -> impl Iterator<Item = Backend> {
@@ -205,5 +205,5 @@ macro_rules! methods {
 #[cfg(target_arch = "x86_64")]
 pub(in crate::arch) use apart;
 pub(in crate::arch) use backend;
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 pub(in crate::arch) use methods;

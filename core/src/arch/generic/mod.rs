@@ -18,7 +18,6 @@ mod splat;
 pub(super) mod tile;
 pub(super) mod upsample;
 pub(super) mod vector;
-#[cfg(not(target_arch = "aarch64"))]
 pub(super) mod winograd;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,7 +1,7 @@
 //! Weights in the order in which a tile of a convolution reads them, and how they meet the inputs.
 
 use super::Simd;
-use super::tile::{Cell, Sums, Taps};
+use super::tile::{Panel, Row, Sums, Taps};
 
 /// How the products of a convolution are made. The input is in cells of lanes of 32 bits, the weights in a panel
 /// [taps][groups][NV * LANES outputs] of such lanes, where a group is the channels that share a lane of a cell; inside
@@ -26,14 +26,20 @@ pub(crate) trait Products<S: Simd> {
     fn pack<const NV: usize>(s: S, rows: Rows<'_>, panel: &mut [i32]);
     /// Adds the sums of all weights of a panel to those of the outputs: [NV * LANES].
     fn count<const NV: usize>(s: S, panel: &[i32], sums: &mut [i32]);
-    /// Writes `cell`, number `at` of the row's part under a tile of `tile` cells, where the tile will read it.
+    /// Writes lanes `lane` .. `lane` + LANES of cell `at` of the row's part under a tile of `tile` cells, where the tile will
+    /// read them.
     #[inline(always)]
-    fn place(row: &mut [Cell], cell: &Cell, at: usize, _tile: usize) {
-        row[at] = *cell;
+    fn put(s: S, row: &mut Row, at: usize, lane: usize, lanes: S::I, _tile: usize) {
+        s.store(lanes, &mut row[at].0[lane..]);
     }
-    /// Sums of M cells: from `start`, which is [3][NV * LANES] by kernel row, or on top of what `sums` holds, if there is
-    /// none.
-    fn tile<const NV: usize, const M: usize>(s: S, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums);
+    /// Sums of M cells: from `start`, which is [NV * LANES], or on top of what `sums` holds, if there is none.
+    fn tile<const NV: usize, const M: usize>(
+        s: S,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    );
 }
 
 /// Groups of a tap of `channels` channels, with the padding.

@@ -3,10 +3,8 @@
 
 use super::Simd;
 use super::panel::Products;
-use super::tile::{CELL, Cell, MAX_TILE};
+use super::tile::{CELL, NONE, Row};
 
-/// Cells of a row: a tile and its neighbours, and one more, which pairs of cells may need.
-pub(super) const ROW: usize = MAX_TILE + 2;
 /// Rounds that the patch holds. Where there are more, each is copied again for each block of outputs.
 pub(super) const HELD: usize = 2;
 
@@ -16,8 +14,8 @@ pub(super) trait Source<S: Simd>: Copy {
     type Q: Copy;
     type Products: Products<S>;
 
-    /// The channels `q` of one cell.
-    fn fill(self, s: S, cell: &mut Cell, q: &[Self::Q]);
+    /// A vector's channels, or fewer.
+    fn lanes(self, s: S, q: &[Self::Q]) -> S::I;
     /// Lanes of a cell outside the picture.
     fn outside(self) -> i32;
     /// What every input has too much.
@@ -35,11 +33,8 @@ impl<S: Simd> Source<S> for AsBytes {
     type Products = S::Bytes;
 
     #[inline(always)]
-    fn fill(self, s: S, cell: &mut Cell, q: &[i8]) {
-        let flip = s.splat(i32::from_le_bytes([<S::Bytes as Products<S>>::FLIP; 4]));
-        for (lanes, q) in cell.0.chunks_exact_mut(S::LANES).zip(q.chunks(4 * S::LANES)) {
-            s.store(s.xor(s.load_bytes(q), flip), lanes);
-        }
+    fn lanes(self, s: S, q: &[i8]) -> S::I {
+        s.xor(s.load_bytes(q), s.splat(i32::from_le_bytes([<S::Bytes as Products<S>>::FLIP; 4])))
     }
 
     #[inline(always)]
@@ -64,11 +59,8 @@ impl<S: Simd> Source<S> for Widened {
     type Products = S::Words;
 
     #[inline(always)]
-    fn fill(self, s: S, cell: &mut Cell, q: &[i8]) {
-        let zp = s.splat(bytemuck::cast([self.zp; 2]));
-        for (lanes, q) in cell.0.chunks_exact_mut(S::LANES).zip(q.chunks(2 * S::LANES)) {
-            s.store(s.sub_words(s.load_words(q), zp), lanes);
-        }
+    fn lanes(self, s: S, q: &[i8]) -> S::I {
+        s.sub_words(s.load_words(q), s.splat(bytemuck::cast([self.zp; 2])))
     }
 
     #[inline(always)]
@@ -91,10 +83,8 @@ impl<S: Simd> Source<S> for Wide {
     type Products = S::Words;
 
     #[inline(always)]
-    fn fill(self, s: S, cell: &mut Cell, q: &[i16]) {
-        for (lanes, q) in cell.0.chunks_exact_mut(S::LANES).zip(q.chunks(2 * S::LANES)) {
-            s.store(s.load_pairs(q), lanes);
-        }
+    fn lanes(self, s: S, q: &[i16]) -> S::I {
+        s.load_pairs(q)
     }
 
     #[inline(always)]
@@ -122,22 +112,28 @@ pub(super) struct Column<'a, Q> {
     pub pad: usize,
 }
 
-/// [HELD rounds][3 rows][ROW]. Row r of the input is row r % 3: going down a column, each is copied once.
-pub(super) struct Patch([Cell; HELD * 3 * ROW]);
+/// By round. Row r of the input is row r % 3: going down a column, each is copied once.
+pub(super) struct Patch([[Row; 3]; HELD]);
 
 impl Patch {
     pub(super) fn new() -> Self {
-        Self([Cell([0; CELL]); HELD * 3 * ROW])
+        Self([[NONE; 3]; HELD])
     }
 
-    /// Cells of row `row`.
+    /// Cells of rows `first`, `first` + 1, `first` + 2.
     #[inline(always)]
-    pub(super) fn row(&self, round: usize, row: usize) -> &[Cell] {
-        &self.0[(round * 3 + row % 3) * ROW..][..ROW]
+    pub(super) fn rows(&self, round: usize, first: usize) -> [&Row; 3] {
+        let [a, b, c] = &self.0[round];
+        match first % 3 {
+            0 => [a, b, c],
+            1 => [b, c, a],
+            _ => [c, a, b],
+        }
     }
 
     /// Copies channels `from .. from + count` of row `row` of the column.
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(always))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(never))]
     pub(super) fn fill<S: Simd, Q: Source<S>>(
         &mut self,
         s: S,
@@ -147,15 +143,19 @@ impl Patch {
         (round, from, count): (usize, usize, usize),
     ) {
         let Column { input, width, cin, x, cells, pad } = *column;
-        let to = &mut self.0[(round * 3 + row % 3) * ROW..][..ROW];
+        let to = &mut self.0[round][row % 3];
         let input = &input[row * width * cin..][..width * cin];
-        let mut cell = Cell([source.outside(); CELL]);
-        for at in 0..cells + 2 * pad {
-            if (pad..width + pad).contains(&(x + at)) {
-                source.fill(s, &mut cell, &input[(x + at - pad) * cin + from..][..count]);
-                Q::Products::place(to, &cell, at, cells);
-            } else {
-                Q::Products::place(to, &Cell([source.outside(); CELL]), at, cells);
+        // The part of the row that is in the picture.
+        let (left, right) = (pad.saturating_sub(x), (cells + 2 * pad).min(width + pad - x));
+        for at in (0..left).chain(right..cells + 2 * pad) {
+            for lane in (0..CELL).step_by(S::LANES) {
+                Q::Products::put(s, to, at, lane, s.splat(source.outside()), cells);
+            }
+        }
+        let vector = S::LANES * Q::Products::GROUP;
+        for (at, q) in (left..right).zip(input[(x + left - pad) * cin..].chunks_exact(cin)) {
+            for (lane, q) in (0..CELL).step_by(S::LANES).zip(q[from..][..count].chunks(vector)) {
+                Q::Products::put(s, to, at, lane, source.lanes(s, q), cells);
             }
         }
     }

@@ -29,8 +29,14 @@ impl<S: Simd> Products<S> for Bytes {
     }
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: S, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
-        splat_tile::<S, NV, M>(s, taps, start, sums, |sum, q, w| s.dot_bytes(sum, q, w));
+    fn tile<const NV: usize, const M: usize>(
+        s: S,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
+        splat_tile::<S, NV, M>(s, taps, panel, start, sums, |sum, q, w| s.dot_bytes(sum, q, w));
     }
 }
 
@@ -50,10 +56,16 @@ impl<S: Simd> Products<S> for Words {
     fn count<const NV: usize>(_: S, _: &[i32], _: &mut [i32]) {}
 
     #[inline(always)]
-    fn tile<const NV: usize, const M: usize>(s: S, taps: Taps<'_>, start: Option<&[i32]>, sums: &mut Sums) {
+    fn tile<const NV: usize, const M: usize>(
+        s: S,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
+        start: Option<&[i32]>,
+        sums: &mut Sums,
+    ) {
         // Panels of words are never in the image: what is between two groups' weights is known here.
-        let panel = Panel { stride: NV * S::LANES, lane: 0, ..taps.panel };
-        splat_tile::<S, NV, M>(s, Taps { panel, ..taps }, start, sums, |sum, q, w| s.dot_words(sum, q, w));
+        let panel = Panel { stride: NV * S::LANES, lane: 0, ..panel };
+        splat_tile::<S, NV, M>(s, taps, panel, start, sums, |sum, q, w| s.dot_words(sum, q, w));
     }
 }
 
@@ -61,15 +73,16 @@ impl<S: Simd> Products<S> for Words {
 #[inline(always)]
 pub(super) fn splat_tile<S: Simd, const NV: usize, const M: usize>(
     s: S,
-    taps: Taps<'_>,
+    taps: &Taps<'_>,
+    panel: Panel<'_>,
     start: Option<&[i32]>,
     sums: &mut Sums,
     dot: impl Fn(S::I, S::I, S::I) -> S::I,
 ) {
     let mut acc = [[s.splat(0); NV]; M];
-    load_sums(s, &taps, start, sums, &mut acc);
+    load_sums(s, start, sums, &mut acc);
     let groups = taps.groups.min(CELL);
-    let Panel { values, stride, lane } = taps.panel;
+    let Panel { values, stride, lane } = panel;
     let per_tap = groups * stride;
     for ky in taps.ky0..taps.ky1 {
         for kx in 0..taps.kernel {

@@ -14,15 +14,21 @@ pub(in crate::arch) const CELL: usize = 16;
 #[repr(C, align(64))]
 pub(crate) struct Cell(pub [i32; CELL]);
 
+/// A row of the patch: a tile and its neighbours, and one cell more, which pairs of cells may need.
+pub(crate) type Row = [Cell; MAX_TILE + 2];
+
+/// A row without inputs yet.
+pub(super) const NONE: Row = [Cell([0; CELL]); MAX_TILE + 2];
+
 /// The sums of a tile: [cell][output channel].
 #[repr(C, align(64))]
 pub(crate) struct Sums(pub [[i32; 32]; MAX_TILE]);
 
-/// The taps of a tile and where their inputs are.
+/// The taps of a tile, and its inputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Taps<'a> {
     /// By kernel row: the cells under the tile.
-    pub rows: [&'a [Cell]; 3],
+    pub rows: [&'a Row; 3],
     /// Side of the kernel.
     pub kernel: usize,
     /// Kernel rows in use: ky0..ky1.
@@ -30,7 +36,6 @@ pub(crate) struct Taps<'a> {
     pub ky1: usize,
     /// Groups of a cell, at most [`CELL`].
     pub groups: usize,
-    pub panel: Panel<'a>,
 }
 
 /// Weights as a tile reads them: [kernel][kernel][groups][NV * LANES], each group's from `lane` on and `stride` behind
@@ -43,11 +48,13 @@ pub(crate) struct Panel<'a> {
 }
 
 /// [`Products::tile`] of `cells` cells.
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 pub(in crate::arch) fn tile<S: Simd, P: Products<S>, const NV: usize>(
     s: S,
     cells: usize,
-    taps: Taps<'_>,
+    taps: &Taps<'_>,
+    panel: Panel<'_>,
     start: Option<&[i32]>,
     sums: &mut Sums,
 ) {
@@ -55,7 +62,7 @@ pub(in crate::arch) fn tile<S: Simd, P: Products<S>, const NV: usize>(
         ($($m:literal)*) => {
             match cells {
                 // Constant, so that the compiler does not see what a backend has not.
-                $($m if const { $m <= P::TILE } => P::tile::<NV, { if $m <= MAX_TILE { $m } else { 1 } }>(s, taps, start, sums),)*
+                $($m if const { $m <= P::TILE } => P::tile::<NV, { if $m <= MAX_TILE { $m } else { 1 } }>(s, taps, panel, start, sums),)*
                 _ => unreachable!("a tile has 1 to TILE cells"),
             }
         };
@@ -63,28 +70,17 @@ pub(in crate::arch) fn tile<S: Simd, P: Products<S>, const NV: usize>(
     by_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 }
 
-/// What a vector of sums starts from: `start` of the kernel rows in use.
-#[inline(always)]
-pub(in crate::arch) fn first<S: Simd>(s: S, taps: &Taps<'_>, start: &[i32], block: usize, lane: usize) -> S::I {
-    let mut sum = s.splat(0);
-    for ky in taps.ky0..taps.ky1 {
-        sum = s.add(sum, s.load(&start[ky * block + lane..]));
-    }
-    sum
-}
-
 /// Sets the sums of a tile to what they start from. In place: an array that is returned stays in memory.
 #[expect(clippy::needless_range_loop, reason = "a constant number of steps over several arrays: registers")]
 #[inline(always)]
 pub(in crate::arch) fn load_sums<S: Simd, const NV: usize, const M: usize>(
     s: S,
-    taps: &Taps<'_>,
     start: Option<&[i32]>,
     sums: &Sums,
     acc: &mut [[S::I; NV]; M],
 ) {
     for v in 0..NV {
-        let start = start.map(|start| first(s, taps, start, NV * S::LANES, v * S::LANES));
+        let start = start.map(|start| s.load(&start[v * S::LANES..]));
         for m in 0..M {
             acc[m][v] = match start {
                 Some(start) => start,

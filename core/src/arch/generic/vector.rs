@@ -1,8 +1,7 @@
 //! The vector trait, and the functions of [`math`](crate::math) on vectors: the same operations in the same order.
 
 use super::panel::{Products, Rows};
-use super::tile::{Sums, Taps, tile};
-#[cfg(not(target_arch = "aarch64"))]
+use super::tile::{Panel, Sums, Taps, tile};
 use super::winograd::products as winograd;
 use crate::ops::Weights;
 
@@ -34,7 +33,6 @@ pub(crate) trait Simd: Copy {
     const ANY_WEIGHT: bool = true;
 
     /// Whether 3x3 convolutions of int8 may go through Winograd's algorithm in int16.
-    #[cfg(not(target_arch = "aarch64"))]
     const WINOGRAD: bool = false;
 
     /// Whether int8 inputs of these weights go through `Bytes`.
@@ -49,11 +47,12 @@ pub(crate) trait Simd: Copy {
     fn tile<P: Products<Self>, const NV: usize>(
         self,
         cells: usize,
-        taps: Taps<'_>,
+        taps: &Taps<'_>,
+        panel: Panel<'_>,
         start: Option<&[i32]>,
         sums: &mut Sums,
     ) {
-        tile::<Self, P, NV>(self, cells, taps, start, sums);
+        tile::<Self, P, NV>(self, cells, taps, panel, start, sums);
     }
 
     /// [`Products::pack`], likewise.
@@ -63,10 +62,19 @@ pub(crate) trait Simd: Copy {
     }
 
     /// [`winograd::sums`], likewise.
-    #[cfg(not(target_arch = "aarch64"))]
     #[inline(always)]
     fn products<const NV: usize, const IN: usize>(self, p: winograd::Products<'_>, sums: &mut winograd::Sums) {
         winograd::sums::<Self, NV, IN>(self, p, sums);
+    }
+
+    /// [`winograd::round`], likewise.
+    #[inline(always)]
+    fn round_of_products<const NV: usize, const IN: usize, const M: usize>(
+        self,
+        round: winograd::Round<'_>,
+        acc: &mut [[Self::I; NV]; M],
+    ) {
+        winograd::round::<Self, NV, IN, M>(self, round, acc);
     }
 
     fn splat(self, x: i32) -> Self::I;
@@ -77,24 +85,27 @@ pub(crate) trait Simd: Copy {
     fn and(self, a: Self::I, b: Self::I) -> Self::I;
     fn xor(self, a: Self::I, b: Self::I) -> Self::I;
     /// Of the two i16 of a lane, wrapping.
-    #[cfg(not(target_arch = "aarch64"))]
     fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
     /// Of the two i16 of a lane, wrapping.
     fn sub_words(self, a: Self::I, b: Self::I) -> Self::I;
     /// Wrapping.
-    #[cfg(not(target_arch = "aarch64"))]
     fn mul(self, a: Self::I, b: Self::I) -> Self::I;
     fn shift_left<const N: u32>(self, x: Self::I) -> Self::I;
     fn shift_right<const N: u32>(self, x: Self::I) -> Self::I;
     /// Arithmetic; `n` is a constant in the end.
-    #[cfg(not(target_arch = "aarch64"))]
     fn shift_right_signed(self, x: Self::I, n: u32) -> Self::I;
     /// Per lane: sum + the products of the four bytes of `u` (unsigned) and of `w` (signed), wrapping, not saturating.
     #[cfg(target_arch = "x86_64")]
     fn dot_bytes(self, sum: Self::I, u: Self::I, w: Self::I) -> Self::I;
-    /// Per lane: sum + the products of the two i16 of `q` and of `w`, wrapping.
-    #[cfg(not(target_arch = "aarch64"))]
+    /// Per lane: sum + the products of the two i16 of `q`, which are the same in all lanes, and of `w`, which are as
+    /// [`pairs`](Self::pairs) orders them; wrapping.
     fn dot_words(self, sum: Self::I, q: Self::I, w: Self::I) -> Self::I;
+
+    /// Two i16 a lane, as [`dot_words`](Self::dot_words) takes its second factor.
+    #[inline(always)]
+    fn pairs(self, w: Self::I) -> Self::I {
+        w
+    }
 
     /// Squares of i32 lanes that hold an i16 each.
     fn squares(self, q: Self::I) -> Self::I;

@@ -8,3 +8,9 @@ use super::Backend;
 pub(super) fn backends() -> impl Iterator<Item = Backend> {
     simd128::backend().into_iter()
 }
+
+/// Ways that a test takes one by one.
+#[cfg(test)]
+pub(super) fn methods() -> impl Iterator<Item = Backend> {
+    simd128::methods()
+}

@@ -30,6 +30,7 @@ impl Simd for Simd128 {
     const LANES: usize = 4;
     const TILE: usize = 4;
     const BYTES: bool = false;
+    const WINOGRAD: bool = true;
 
     #[inline(always)]
     fn splat(self, x: i32) -> v128 {
@@ -264,3 +265,5 @@ impl Simd for Simd128 {
 }
 
 backend!("simd128", "simd128", Simd128, true);
+#[cfg(test)]
+crate::arch::generic::entry::methods!("simd128");

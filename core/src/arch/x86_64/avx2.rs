@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::detect::{Isa, has};
 use super::embed::dot8_rows;
 use crate::arch::generic::entry::{apart, backend};
-use crate::arch::generic::tile::{Sums, Taps};
+use crate::arch::generic::tile::{Panel as TilePanel, Sums, Taps};
 use crate::arch::generic::winograd::products as winograd;
 use crate::arch::generic::{Bytes, Products, Rows, Simd, Words, padded, put};
 
@@ -72,16 +72,17 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn tile<P: Products<Self>, const NV: usize>(
         self,
         cells: usize,
-        taps: Taps<'_>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
         start: Option<&[i32]>,
         sums: &mut Sums,
     ) {
         // SAFETY: see above.
         unsafe {
             if VNNI {
-                tile_apart_vnni::<VNNI, P, NV>(self, cells, taps, start, sums);
+                tile_apart_vnni::<VNNI, P, NV>(self, cells, taps, panel, start, sums);
             } else {
-                tile_apart::<VNNI, P, NV>(self, cells, taps, start, sums);
+                tile_apart::<VNNI, P, NV>(self, cells, taps, panel, start, sums);
             }
         }
     }

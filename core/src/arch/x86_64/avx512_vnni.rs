@@ -5,7 +5,7 @@ use core::arch::x86_64::*;
 use super::detect::{Isa, has};
 use super::embed::dot8_rows;
 use crate::arch::generic::entry::{apart, backend};
-use crate::arch::generic::tile::{Sums, Taps};
+use crate::arch::generic::tile::{Panel as TilePanel, Sums, Taps};
 use crate::arch::generic::{Bytes, Products, Rows, Simd, Words};
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI.
@@ -54,12 +54,13 @@ impl Simd for Avx512Vnni {
     fn tile<P: Products<Self>, const NV: usize>(
         self,
         cells: usize,
-        taps: Taps<'_>,
+        taps: &Taps<'_>,
+        panel: TilePanel<'_>,
         start: Option<&[i32]>,
         sums: &mut Sums,
     ) {
         // SAFETY: see above.
-        unsafe { tile_apart::<P, NV>(self, cells, taps, start, sums) }
+        unsafe { tile_apart::<P, NV>(self, cells, taps, panel, start, sums) }
     }
 
     #[inline(always)]

@@ -442,16 +442,15 @@ struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// From cell `x` on, `row` from the top.
+    /// From byte `x` of a row on, `row` from the top.
     fn row(&self, row: isize, x: usize) -> &[i8] {
         let p = self.p;
         let bytes = p.width * p.cin;
-        let from = match usize::try_from(row) {
-            Ok(row) if row + 1 == p.height && !self.last.is_empty() => self.last,
-            Ok(row) if row < p.height => rest(self.input, row * bytes),
-            _ => self.outside,
-        };
-        rest(from, x * p.cin)
+        match usize::try_from(row) {
+            Ok(row) if row + 1 == p.height && !self.last.is_empty() => rest(self.last, x),
+            Ok(row) if row < p.height => rest(self.input, row * bytes + x),
+            _ => rest(self.outside, x),
+        }
     }
 
     /// Tiles `first..end` into `panel` [tile pair][channel pair][slot 4][tile of the pair 2].
@@ -469,12 +468,10 @@ impl Picture<'_> {
             let right = 2 * (piece.column + piece.count) + 1;
             let tail = right.saturating_sub(width).min(2);
             let at = piece.tile - first;
-            let rows = index.rows.map(|row| self.row(top + row, x));
             let tiles = piece.count - usize::from(tail > 0);
             let last = 2 * tiles + 1 - left + usize::from(tail == 1);
-            require!(rows.iter().all(|row| row.len() >= last * p.cin + 4 * groups));
-            let strip = Strip {
-                rows: rows.map(<[i8]>::as_ptr),
+            let mut strip = Strip {
+                rows: [core::ptr::null(); 4],
                 cell: p.cin,
                 groups,
                 tiles,
@@ -485,6 +482,11 @@ impl Picture<'_> {
                 outside,
                 zero,
             };
+            for (to, row) in strip.rows.iter_mut().zip(index.rows) {
+                let row = self.row(top + row, x * p.cin);
+                require!(row.len() >= last * p.cin + 4 * groups);
+                *to = row.as_ptr();
+            }
             // SAFETY: the rows have all the cells, checked above, and the panel all tile pairs, checked first.
             unsafe { strip.transform(index.combine) };
         }

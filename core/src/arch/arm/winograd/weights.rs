@@ -45,6 +45,9 @@ pub struct Source<'a> {
     taps: Taps,
     /// Words of the panel of four output channels.
     panel: usize,
+    /// Weights from a channel's first to the first tap that counts.
+    #[cfg(arm_dsp)]
+    top: usize,
     #[cfg(arm_dsp)]
     run: asm::Run,
 }
@@ -66,6 +69,8 @@ impl<'a> Source<'a> {
             taps,
             panel: cin.div_ceil(4) * 2 * PAIR,
             #[cfg(arm_dsp)]
+            top: if taps == Taps::Bottom { 6 * cin } else { 0 },
+            #[cfg(arm_dsp)]
             run: match taps {
                 Taps::Top | Taps::Bottom => asm::one,
                 Taps::Plus => asm::plus,
@@ -78,52 +83,51 @@ impl<'a> Source<'a> {
 
     /// Transforms output channels `first..first + 4` into `panel`, of ceil(cin / 4) * 2 channel pairs; zeros where there
     /// is no such channel.
+    #[inline(always)]
     pub fn transform(&mut self, first: usize, panel: &mut [u32]) {
         let (cin, groups, taps) = (self.cin, self.cin / 4, self.taps);
         require!(first < self.cout && panel.len() >= self.panel);
         let all = (self.cout - first).min(CHANNELS);
-        let panel = part_mut(panel, 0, self.panel);
         if all < CHANNELS {
-            panel.fill(0);
+            part_mut(panel, 0, self.panel).fill(0);
         }
         #[cfg(arm_dsp)]
-        let run = self.run;
-        let weights = self.rows(first, all);
+        let (run, top) = (self.run, self.top);
+        // Output channel `first`'s weights: where they are, or decoded.
+        let (weights, at) = match self.weights {
+            Weights::Int8(weights) => (weights, first * 9 * cin),
+            Weights::Int4(_) => (self.decode(first, all), 0),
+        };
         #[cfg(arm_dsp)]
         if groups > 0 {
-            let top = if taps == Taps::Bottom { 6 * cin } else { 0 };
             // SAFETY: it reads `all` output channels of 9 * cin weights, which are there (see `new`), whole groups of four
-            // input channels, and writes `all` lanes of 2 * groups channel pairs. `one` takes an odd one last.
-            unsafe { run(weights.as_ptr().add(top), panel.as_mut_ptr(), cin, groups, all) }
+            // input channels, and writes `all` lanes of 2 * groups channel pairs. `lanes` takes an odd one last.
+            unsafe { run(weights.as_ptr().add(top + at), panel.as_mut_ptr(), cin, groups, all) }
         }
         #[cfg(not(arm_dsp))]
         for group in 0..groups {
-            lanes(weights, cin, taps, 4 * group, 4, panel);
+            lanes(part(weights, at, all * 9 * cin), cin, taps, 4 * group, 4, panel);
         }
         if !cin.is_multiple_of(4) {
-            lanes(weights, cin, taps, 4 * groups, cin % 4, panel);
+            lanes(part(weights, at, all * 9 * cin), cin, taps, 4 * groups, cin % 4, panel);
         }
     }
 
-    /// The weights of `count` output channels from `first` on: where they are, or decoded, those of the taps that count.
-    #[inline]
-    fn rows(&mut self, first: usize, count: usize) -> &[i8] {
+    /// Decodes the weights of `count` output channels from `first` on, of the taps that count.
+    #[inline(never)]
+    fn decode(&mut self, first: usize, count: usize) -> &[i8] {
         let sum = 9 * self.cin;
-        match &self.weights {
-            Weights::Int8(weights) => part(weights, first * sum, count * sum),
-            Weights::Int4(weights) => {
-                let (from, len) = match self.taps {
-                    Taps::Top => (0, sum / 3),
-                    Taps::Bottom => (sum / 3 * 2, sum / 3),
-                    _ => (0, sum),
-                };
-                let room = part_mut(self.room, 0, count * sum);
-                for (channel, room) in (first..).zip(room.chunks_exact_mut(sum.max(1))) {
-                    int4::decode(weights, channel, from, part_mut(room, from, len));
-                }
-                room
-            }
+        let Weights::Int4(weights) = &self.weights else { return &[] };
+        let (from, len) = match self.taps {
+            Taps::Top => (0, sum / 3),
+            Taps::Bottom => (sum / 3 * 2, sum / 3),
+            _ => (0, sum),
+        };
+        let room = part_mut(self.room, 0, count * sum);
+        for (channel, room) in (first..).zip(room.chunks_exact_mut(sum.max(1))) {
+            int4::decode(weights, channel, from, part_mut(room, from, len));
         }
+        room
     }
 }
 
@@ -132,7 +136,9 @@ pub fn room(p: &Conv<'_>) -> usize {
     p.weights.room(CHANNELS * 9 * p.cin).div_ceil(8) * 2
 }
 
-/// The `count` input channels from `channel` on, up to four, zeros for the rest of the four.
+/// The `count` input channels from `channel` on, up to four, zeros for the rest of the four. Not copied to where it is called:
+/// the registers there are few.
+#[inline(never)]
 fn lanes(weights: &[i8], cin: usize, taps: Taps, channel: usize, count: usize, panel: &mut [u32]) {
     for (lane, weights) in weights.chunks_exact((9 * cin).max(1)).enumerate() {
         for (half, extend) in [sxtb16, sxtb16_odd].into_iter().enumerate() {

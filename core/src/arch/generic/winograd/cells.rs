@@ -7,7 +7,8 @@ use crate::arch::generic::tile::{CELL, Cell};
 use crate::ops::Conv;
 
 /// int8 as int16 without the zero point, with zeros around the picture: [rounds][rows][columns][CELL].
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 pub(super) fn picture<S: Simd>(s: S, p: &Conv<'_>, input: &[i8], plan: &Plan, part: &Rectangle, words: &mut [i32]) {
     let (out, per_round) = (plan.method.out(), plan.per_round);
     let (rows, columns) = (part.rows * out.0 + 2, part.columns * out.1 + 2);
@@ -39,7 +40,8 @@ pub(super) fn picture<S: Simd>(s: S, p: &Conv<'_>, input: &[i8], plan: &Plan, pa
 }
 
 /// The cells' side of all products: [vertical indices][rounds][tiles][horizontal indices].
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 pub(super) fn transform<S: Simd, A: Line, B: Line>(
     s: S,
     picture: &[i32],

@@ -17,7 +17,8 @@ pub(super) const NONE: Rows = [[[0; 32]; TILES * OUTPUTS]; OUTPUTS];
 const THIRD: i32 = 0xaaaa_aaabu32 as i32;
 
 /// One vertical index of `tiles` tiles, from sums of products by horizontal index to [tiles][output columns][NV * LANES].
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 pub(super) fn across<S: Simd, B: Line, const NV: usize>(s: S, sums: &Sums, tiles: usize, partial: &mut [i32]) {
     for (tile, out) in partial.chunks_exact_mut(B::OUT * NV * S::LANES).enumerate().take(tiles) {
         for v in 0..NV {
@@ -44,7 +45,8 @@ pub(super) struct Strip<'a> {
 
 impl Strip<'_> {
     /// All outputs of `partial`, [vertical indices][tiles][output columns][NV * LANES].
-    #[inline(always)]
+    #[cfg_attr(target_arch = "x86_64", inline(always))]
+    #[cfg_attr(not(target_arch = "x86_64"), inline(never))]
     pub(super) fn each<S: Simd, A: Line, B: Line, const NV: usize>(
         &self,
         s: S,
@@ -84,13 +86,13 @@ impl Strip<'_> {
                 }
                 let (y, x) = (part.top + row * A::OUT, part.left + column * B::OUT);
                 for (y, acc) in (y..p.height).zip(&acc[..A::OUT]) {
-                    let at = (y * p.width + x) * p.cout + self.first;
                     let cells = (tiles * B::OUT).min(p.width - x);
                     let to = Finish {
                         channels: p.cout,
+                        first: self.first,
                         count: self.count,
+                        cell: y * p.width + x,
                         cells,
-                        at,
                         scale: self.scale,
                         bias: self.bias,
                         c: p.c,

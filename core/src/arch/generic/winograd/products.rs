@@ -26,7 +26,8 @@ pub(in crate::arch) struct Products<'a> {
 }
 
 /// The sums for all of `IN` horizontal indices.
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 pub(in crate::arch) fn sums<S: Simd, const NV: usize, const IN: usize>(s: S, p: Products<'_>, sums: &mut Sums) {
     match p.count {
         1 => tiles::<S, NV, IN, 1>(s, p, sums),
@@ -43,42 +44,62 @@ pub(in crate::arch) fn sums<S: Simd, const NV: usize, const IN: usize>(s: S, p: 
 fn tiles<S: Simd, const NV: usize, const IN: usize, const M: usize>(s: S, p: Products<'_>, sums: &mut Sums) {
     let group = NV * IN * S::LANES;
     for (j, sums) in sums.iter_mut().enumerate().take(IN) {
-        // Always so, here and below; keeps checks of bounds out of the loop.
-        let lane = j.min(IN - 1) * S::LANES;
         let mut acc = [[s.splat(0); NV]; M];
         let rounds = p.cells.chunks_exact(p.tiles * IN).zip(p.panel.chunks_exact(p.per_round * group));
         for (cells, panel) in rounds {
-            let cells = &cells[p.first * IN + j..][..(M - 1) * IN + 1];
-            macro_rules! step {
-                ($g:expr, $weights:expr) => {
-                    let (g, weights) = ($g, $weights);
-                    let mut w = [s.splat(0); NV];
-                    for v in 0..NV {
-                        w[v] = s.load(&weights[v * IN * S::LANES + lane..]);
-                    }
-                    for m in 0..M {
-                        let q = s.splat(cells[m * IN].0[g]);
-                        for v in 0..NV {
-                            acc[m][v] = s.dot_words(acc[m][v], q, w[v]);
-                        }
-                    }
-                };
-            }
-            let twos = panel.chunks_exact(2 * group);
-            let last = twos.remainder();
-            for (g, two) in twos.enumerate() {
-                let g = (2 * g) & (CELL - 2);
-                step!(g, &two[..group]);
-                step!(g + 1, &two[group..]);
-            }
-            if !last.is_empty() {
-                step!((p.per_round - 1) & (CELL - 1), &last[..group]);
-            }
+            // The index is always below; keeps checks of bounds out of the loops.
+            let round = Round { cells: &cells[p.first * IN + j..], panel, index: j.min(IN - 1) };
+            s.round_of_products::<NV, IN, M>(round, &mut acc);
         }
         for m in 0..M {
             for v in 0..NV {
                 s.store(acc[m][v], &mut sums[m][v * S::LANES..]);
             }
         }
+    }
+}
+
+/// The products of a round for one horizontal index.
+#[derive(Clone, Copy)]
+pub(in crate::arch) struct Round<'a> {
+    /// Each tile's cell is as many behind the last one's as there are indices.
+    pub(in crate::arch) cells: &'a [Cell],
+    /// [groups][NV][horizontal indices][LANES].
+    pub(in crate::arch) panel: &'a [i32],
+    pub(in crate::arch) index: usize,
+}
+
+/// Adds the products of M tiles.
+#[inline(always)]
+pub(in crate::arch) fn round<S: Simd, const NV: usize, const IN: usize, const M: usize>(
+    s: S,
+    round: Round<'_>,
+    acc: &mut [[S::I; NV]; M],
+) {
+    let (group, lane) = (NV * IN * S::LANES, round.index * S::LANES);
+    let cells = &round.cells[..(M - 1) * IN + 1];
+    macro_rules! step {
+        ($g:expr, $weights:expr) => {
+            let (g, weights) = ($g & (CELL - 1), $weights);
+            let mut w = [s.splat(0); NV];
+            for v in 0..NV {
+                w[v] = s.load(&weights[v * IN * S::LANES + lane..]);
+            }
+            for m in 0..M {
+                let q = s.splat(cells[m * IN].0[g]);
+                for v in 0..NV {
+                    acc[m][v] = s.dot_words(acc[m][v], q, w[v]);
+                }
+            }
+        };
+    }
+    let twos = round.panel.chunks_exact(2 * group);
+    let last = twos.remainder();
+    for (g, two) in twos.enumerate() {
+        step!(2 * g, &two[..group]);
+        step!(2 * g + 1, &two[group..]);
+    }
+    if !last.is_empty() {
+        step!(round.panel.len() / group - 1, &last[..group]);
     }
 }

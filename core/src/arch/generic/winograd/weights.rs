@@ -9,7 +9,8 @@ use crate::ops::{Conv, Weights, blocks};
 pub(super) const TAPS: usize = 9;
 
 /// Packs outputs `first .. first + count`: [pairs of inputs][NV][TAPS][LANES outputs] of two int16.
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 pub(super) fn pack<S: Simd, const NV: usize>(
     s: S,
     p: &Conv<'_>,
@@ -17,61 +18,66 @@ pub(super) fn pack<S: Simd, const NV: usize>(
     (first, count): (usize, usize),
     taps: &mut [i32],
 ) {
-    for tap in 0..TAPS {
-        match (order, p.weights) {
-            (Order::Rows, Weights::Int8(weights)) => {
-                let row = |oc: usize| &weights[((first + oc) * TAPS + tap) * p.cin..][..p.cin];
-                pack_tap::<S, NV>(s, count, p.cin, tap, row, taps);
+    for v in 0..NV {
+        let outputs = v * S::LANES..count.min((v + 1) * S::LANES);
+        // Outputs that are not there have no weights: zeros.
+        if let (Order::Rows, Weights::Int8(weights)) = (order, p.weights) {
+            for tap in 0..TAPS {
+                let mut rows = [&[][..]; 16];
+                for (oc, row) in outputs.clone().zip(&mut rows) {
+                    *row = &weights[((first + oc) * TAPS + tap) * p.cin..][..p.cin];
+                }
+                pack_tap::<S, NV>(s, &rows, p.cin, v * TAPS + tap, taps);
             }
-            // In blocks or of four bits: copied.
-            (_, weights) => {
-                let mut rows = [0; 32 * blocks::PART];
-                for from in (0..p.cin).step_by(blocks::PART) {
-                    let here = (p.cin - from).min(blocks::PART);
-                    for (oc, row) in (first..first + count).zip(rows.chunks_exact_mut(here)) {
-                        match weights {
-                            Weights::Int8(weights) => blocks::unpack(TAPS, p.cin, weights, (oc, tap, from), row),
-                            Weights::Int4(weights) => weights.decode(oc, tap * p.cin + from, row),
-                        }
-                    }
-                    let taps = &mut taps[from / 2 * NV * TAPS * S::LANES..];
-                    pack_tap::<S, NV>(s, count, here, tap, |oc| &rows[oc * here..][..here], taps);
+            continue;
+        }
+        // In blocks or of four bits: copied.
+        for (tap, from) in (0..TAPS).flat_map(|tap| (0..p.cin).step_by(blocks::PART).map(move |from| (tap, from))) {
+            let mut copies = [0; 16 * blocks::PART];
+            let here = (p.cin - from).min(blocks::PART);
+            for (oc, copy) in outputs.clone().zip(copies.chunks_exact_mut(here)) {
+                match p.weights {
+                    Weights::Int8(weights) => blocks::unpack(TAPS, p.cin, weights, (first + oc, tap, from), copy),
+                    Weights::Int4(weights) => weights.decode(first + oc, tap * p.cin + from, copy),
                 }
             }
+            let mut rows = [&[][..]; 16];
+            for (row, copy) in rows.iter_mut().zip(copies.chunks_exact(here)).take(outputs.len()) {
+                *row = copy;
+            }
+            let taps = &mut taps[from / 2 * NV * TAPS * S::LANES..];
+            pack_tap::<S, NV>(s, &rows, here, v * TAPS + tap, taps);
         }
     }
 }
 
-/// One tap: `row` gives the `cin` weights of an output.
+/// The weights of a tap, `count` in each row that has any, to vector `place` of each group.
 #[inline(always)]
-fn pack_tap<'a, S: Simd, const NV: usize>(
-    s: S,
-    count: usize,
-    cin: usize,
-    tap: usize,
-    row: impl Fn(usize) -> &'a [i8],
-    taps: &mut [i32],
-) {
-    let step = NV * TAPS * S::LANES;
-    for v in 0..NV {
-        let mut rows = [&[][..]; 16];
-        for (oc, to) in (v * S::LANES..count).zip(&mut rows[..S::LANES]) {
-            *to = row(oc);
+fn pack_tap<S: Simd, const NV: usize>(s: S, rows: &[&[i8]; 16], count: usize, place: usize, taps: &mut [i32]) {
+    let (step, wide) = (NV * TAPS * S::LANES, 2 * S::LANES);
+    let all = rows.iter().take(S::LANES).all(|row| row.len() == count);
+    let whole = if all { count / wide } else { 0 };
+    for i in 0..whole {
+        let mut square = s.square();
+        for (vector, row) in square.as_mut().iter_mut().zip(rows) {
+            *vector = s.load_words(&row[i * wide..][..wide]);
         }
-        let at = (v * TAPS + tap) * S::LANES;
-        let panels = taps.chunks_mut(S::LANES * step);
-        for (from, panel) in (0..cin).step_by(2 * S::LANES).zip(panels) {
-            let here = (cin - from).min(2 * S::LANES);
-            let mut square = s.square();
-            for (vector, row) in square.as_mut().iter_mut().zip(rows) {
-                // Outputs that are not there have no weights: zeros.
-                let row = if row.is_empty() { row } else { &row[from..][..here] };
-                *vector = s.load_words(row);
-            }
-            s.transpose(&mut square);
-            for (group, &mut vector) in panel.chunks_exact_mut(step).zip(square.as_mut()).take(here.div_ceil(2)) {
-                s.store(vector, &mut group[at..]);
-            }
+        s.transpose(&mut square);
+        let panel = &mut taps[i * S::LANES * step + place * S::LANES..][..(S::LANES - 1) * step + S::LANES];
+        for (j, &mut vector) in square.as_mut().iter_mut().enumerate() {
+            s.store(s.pairs(vector), &mut panel[j * step..]);
+        }
+    }
+    for from in (whole * wide..count).step_by(wide) {
+        let here = (count - from).min(wide);
+        let mut square = s.square();
+        for (vector, row) in square.as_mut().iter_mut().zip(rows) {
+            *vector = s.load_words(if row.is_empty() { row } else { &row[from..][..here] });
+        }
+        s.transpose(&mut square);
+        let groups = taps[from / 2 * step..].chunks_exact_mut(step).take(here.div_ceil(2));
+        for (group, &mut vector) in groups.zip(square.as_mut()) {
+            s.store(s.pairs(vector), &mut group[place * S::LANES..]);
         }
     }
 }
@@ -89,7 +95,8 @@ pub(super) fn transform<S: Simd, A: Line, B: Line>(s: S, i: usize, taps: &[i32],
     }
 }
 
-#[inline(always)]
+#[cfg_attr(target_arch = "x86_64", inline(always))]
+#[cfg_attr(not(target_arch = "x86_64"), inline(never))]
 fn index<S: Simd, A: Line, B: Line, const I: usize>(s: S, taps: &[i32], panel: &mut [i32]) {
     if I >= A::IN {
         return;
