@@ -7,24 +7,22 @@ use super::simd::{highs, lows, smlad, sxtb16, sxtb16_odd};
 use crate::ops::{Conv, ConvIn};
 use crate::part::{part, rest};
 
-/// Runs the convolution with its weights, of eight bits.
-pub fn run(p: &Conv<'_>, weights: &[i8], input: &ConvIn<'_>, sink: &mut Sink<'_>) {
+/// Runs the convolution.
+pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
     let sum = k * k * cin;
     for first in (0..p.cout).step_by(CHANNELS) {
         sink.channels(first, 0);
         let count = CHANNELS.min(p.cout - first);
-        let weights = part(weights, first * sum, count * sum);
         // taps[ky][channel][kx]: sum of the weights of that tap, for the zero point.
         let mut taps = [[[0i32; 3]; CHANNELS]; 3];
-        for (i, weights) in weights.chunks_exact(sum.max(1)).enumerate() {
-            let mut weights = weights.chunks_exact(cin.max(1));
-            for row in taps.iter_mut().take(k) {
-                for (tap, weights) in
-                    row.iter_mut().skip(i).take(1).flat_map(|row| row.iter_mut().take(k)).zip(&mut weights)
-                {
-                    *tap = weights.iter().map(|&w| i32::from(w)).sum();
+        for (ky, row) in taps.iter_mut().enumerate().take(k) {
+            for (channel, row) in (first..).zip(row).take(count) {
+                for (kx, tap) in row.iter_mut().enumerate().take(k) {
+                    p.weights.each((channel, sum), (ky * k + kx) * cin, cin, |_, some| {
+                        *tap += some.iter().map(|&w| i32::from(w)).sum::<i32>();
+                    });
                 }
             }
         }
@@ -38,12 +36,13 @@ pub fn run(p: &Conv<'_>, weights: &[i8], input: &ConvIn<'_>, sink: &mut Sink<'_>
             for (ky, taps) in taps.iter().enumerate().take(ky1).skip(ky0) {
                 let from = ((y + ky - pad) * w + x + kx0 - pad) * cin;
                 let at = (ky * k + kx0) * cin;
-                for ((i, acc), taps) in acc.iter_mut().enumerate().take(count).zip(taps) {
-                    let weights = part(weights, i * sum + at, run);
-                    *acc += match input {
-                        ConvIn::I8(input) => dot(part(input, from, run), weights),
-                        ConvIn::I16(input) => dot_wide(part(input, from, run), weights),
-                    };
+                for ((channel, acc), taps) in (first..).zip(&mut acc).take(count).zip(taps) {
+                    p.weights.each((channel, sum), at, run, |done, some| {
+                        *acc += match input {
+                            ConvIn::I8(input) => dot(part(input, from + done, some.len()), some),
+                            ConvIn::I16(input) => dot_wide(part(input, from + done, some.len()), some),
+                        };
+                    });
                     *acc -= p.zp * taps.iter().take(kx1).skip(kx0).sum::<i32>();
                 }
             }
