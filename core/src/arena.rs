@@ -58,7 +58,22 @@ pub(crate) fn claim(bytes: &mut [u8], need: usize) -> Result<&mut [u8], ArenaErr
 /// The bytes of `buffers` in `arena`. `None` when two of them share bytes or one lies outside, which a parsed model
 /// excludes for buffers that live at the same time.
 pub(crate) fn views<'a, const N: usize>(arena: &'a mut [u8], buffers: [&BufferRepr; N]) -> Option<[&'a mut [u8]; N]> {
-    arena.get_disjoint_mut(buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize)).ok()
+    let mut ranges = [const { 0..0 }; 3];
+    for (range, buffer) in ranges.iter_mut().zip(buffers) {
+        *range = bytes_of(buffer);
+    }
+    let mut parts = disjoint(arena, ranges)?;
+    parts.first_chunk_mut::<N>().map(|parts| parts.each_mut().map(core::mem::take))
+}
+
+fn bytes_of(buffer: &BufferRepr) -> Range<usize> {
+    buffer.offset as usize..buffer.end() as usize
+}
+
+/// Parts of the arena. Empty ones share bytes with none.
+#[inline(never)]
+fn disjoint(arena: &mut [u8], ranges: [Range<usize>; 3]) -> Option<[&mut [u8]; 3]> {
+    arena.get_disjoint_mut(ranges).ok()
 }
 
 /// The bytes of two buffers, and the `scratch` that lies beside all buffers.
@@ -67,12 +82,13 @@ pub(crate) fn views_and_scratch<'a>(
     buffers: [&BufferRepr; 2],
     scratch: Range<usize>,
 ) -> Option<([&'a mut [u8]; 2], &'a mut [u8])> {
-    let [a, b] = buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize);
-    let [a, b, scratch] = arena.get_disjoint_mut([a, b, scratch]).ok()?;
+    let [a, b] = buffers;
+    let [a, b, scratch] = disjoint(arena, [bytes_of(a), bytes_of(b), scratch])?;
     Some(([a, b], scratch))
 }
 
 /// `bytes` as elements; a parsed model's buffers are aligned and of whole elements.
+#[inline(never)]
 pub(crate) fn typed<T: AnyBitPattern + NoUninit>(bytes: &mut [u8]) -> &mut [T] {
     bytemuck::try_cast_slice_mut(bytes).unwrap_or_default()
 }

@@ -43,7 +43,9 @@ fn exp2i(k: i32) -> f32 {
 }
 
 /// e^x, with x clamped to -87 ..= 88; NaN counts as -87.
-#[inline]
+// In firmware one copy is enough: what calls it for every value has an exponential of its own.
+#[cfg_attr(not(target_os = "none"), inline)]
+#[cfg_attr(target_os = "none", inline(never))]
 pub fn exp(x: f32) -> f32 {
     let x = if x > -87.0 { x } else { -87.0 };
     let x = if x < 88.0 { x } else { 88.0 };

@@ -77,17 +77,21 @@ impl BufferRepr {
             channels: u16_at(record, 12),
             element: Element::parse(record[14], place)?,
         };
-        let within = |what, found: u64, min: u64, max: u64| match found >= min && found <= max {
-            true => Ok(()),
-            false => Err(ParseError::new(place, Problem::OutOfRange { what, found, min, max })),
-        };
-        within("height", buffer.height.into(), 1, MAX_SIDE.into())?;
-        within("width", buffer.width.into(), 1, MAX_SIDE.into())?;
         // Vectors (film, scores) may be longer than a picture has channels.
         let row = buffer.height == 1 && buffer.width == 1;
-        within("channels", buffer.channels.into(), 1, if row { MAX_FILM } else { MAX_CHANNELS }.into())?;
-        within("last stage", buffer.last.into(), buffer.first.into(), u64::from(stages) - 1)?;
-        within("reserved field", record[15].into(), 0, 0)?;
+        let ranges = [
+            ("height", buffer.height, 1, MAX_SIDE),
+            ("width", buffer.width, 1, MAX_SIDE),
+            ("channels", buffer.channels, 1, if row { MAX_FILM } else { MAX_CHANNELS }),
+            ("last stage", buffer.last, buffer.first, stages.saturating_sub(1)),
+            ("reserved field", record[15].into(), 0, 0),
+        ];
+        for (what, found, min, max) in ranges {
+            if found < min || found > max {
+                let (found, min, max) = (found.into(), min.into(), max.into());
+                return Err(ParseError::new(place, Problem::OutOfRange { what, found, min, max }));
+            }
+        }
         if !buffer.offset.is_multiple_of(IMAGE_ALIGN as u32) {
             let found = u64::from(buffer.offset);
             let expected = found.next_multiple_of(IMAGE_ALIGN as u64);

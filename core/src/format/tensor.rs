@@ -104,6 +104,7 @@ impl TensorRepr {
     pub fn bytes(&self) -> u64 {
         match self.layout {
             Layout::Canonical | Layout::Blocks => self.len().saturating_mul(self.element.bytes()),
+            Layout::Int4 if cfg!(not(feature = "int4")) => 0,
             Layout::Int4 => {
                 let [rows, row @ ..] = self.dims.map(u64::from);
                 // Three factors below 2^16.

@@ -144,7 +144,8 @@ impl<'a> Sink<'a> {
     fn cell(&mut self, at: usize, acc: &[i32]) {
         let (a, b, c, usual) = (self.part, self.b, self.c, self.usual);
         let round = |y: f32| if usual { round_saturated::<22>(y) } else { rne(y) };
-        let values = acc.iter().take(self.count).zip(rest(self.scale, self.first).iter().zip(rest(self.bias, self.first)));
+        let values =
+            acc.iter().take(self.count).zip(rest(self.scale, self.first).iter().zip(rest(self.bias, self.first)));
         for ((&acc, (scale, bias)), at) in values.zip(at..) {
             let y = acc as f32 * (scale * a) + bias * b;
             match &mut self.out {

@@ -72,14 +72,7 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
 /// out = saturate(rne(y * a) + zp) for every value y = q * A + B, or its SiLU, of a group. `finite`: no y is infinite or
 /// no number.
 #[inline(never)]
-fn values(
-    p: &NormAct<'_>,
-    input: &[i16],
-    first: usize,
-    factors: &[(f32, f32)],
-    finite: bool,
-    out: &mut NormOut<'_>,
-) {
+fn values(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], finite: bool, out: &mut NormOut<'_>) {
     // Two roundings to an integer may not follow each other; two saturations may.
     let round = |y: f32| if finite { round_saturated::<22>(y) } else { rne(y) };
     for (values, from) in input.chunks_exact(p.channels.max(1)).zip((first..).step_by(p.channels.max(1))) {

@@ -286,12 +286,15 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
     let spare = part_mut(left, 0, plan.tile_pairs * method.spare());
     let spare: &mut [i32] = bytemuck::try_cast_slice_mut(spare).unwrap_or_default();
     let planes: &mut [i32] = bytemuck::try_cast_slice_mut(planes).unwrap_or_default();
+    // Four zero points to a word.
+    outside.fill(u32::from(p.zp as u8) * 0x0101_0101);
     let outside: &mut [i8] = bytemuck::try_cast_slice_mut(outside).unwrap_or_default();
-    outside.fill(p.zp as i8);
-    let last: &mut [i8] = bytemuck::try_cast_slice_mut(last).unwrap_or_default();
     if !last.is_empty() {
         // Reading whole groups of channels goes beyond the last cell's end: not in this copy.
         last.fill(0);
+    }
+    let last: &mut [i8] = bytemuck::try_cast_slice_mut(last).unwrap_or_default();
+    if !last.is_empty() {
         last.iter_mut().zip(part(input, (p.height - 1) * row, row)).for_each(|(last, &cell)| *last = cell);
     }
     let picture = Picture { p, input, outside, last };
