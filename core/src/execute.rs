@@ -4,7 +4,7 @@
 //! The functions return `None` where a record is missing or does not fit, which a parsed model excludes.
 
 use crate::arch::Kernels;
-use crate::arena::{typed, views, views_and_scratch};
+use crate::arena::{typed, views};
 use crate::format::limits::MAX_EMBED;
 use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
@@ -58,7 +58,7 @@ fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f3
     let (roles, tensors) = (image.info().roles, image.info().embedding);
     let (first, second, film) =
         (image.buffer(roles.first).ok()?, image.buffer(roles.second).ok()?, image.buffer(roles.film).ok()?);
-    let [first, second, film] = views(arena, [&first, &second, &film])?;
+    let [first, second, film] = views(arena, [first.range(), second.range(), film.range()])?;
     let guidance = image.f32s(tensors.guidance);
     debug_assert_eq!(guidance.len(), GUIDANCE_FEATURES * usize::from(image.info().embed));
     let parameters = Embed {
@@ -88,13 +88,17 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
     let (src, dst) = op.buffers();
     let (src, dst) = (image.buffer(src).ok()?, image.buffer(dst).ok()?);
     let (height, width) = (usize::from(dst.height), usize::from(dst.width));
+    let third = match op {
+        OpRepr::Conv { .. } => image.info().scratch(),
+        // Not where none is used: the film row may have given its bytes to another buffer by now.
+        OpRepr::NormAct { film, .. } if film != NONE => image.buffer(image.info().roles.film).ok()?.range(),
+        OpRepr::Attention { scores, .. } => image.buffer(scores).ok()?.range(),
+        _ => 0..0,
+    };
+    let [input, out, third] = views(arena, [src.range(), dst.range(), third])?;
     match op {
-        OpRepr::Quantize { .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
-            (kernels.quantize)(p.a, typed(input), typed(out));
-        }
+        OpRepr::Quantize { .. } => (kernels.quantize)(p.a, typed(input), typed(out)),
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
-            let ([input, out], scratch) = views_and_scratch(arena, [&src, &dst], image.info().scratch())?;
             let conv = Conv {
                 height,
                 width,
@@ -120,33 +124,26 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 Element::F32 => ConvOut::F32(typed(out)),
             };
             match image.tensor(weights).ok()?.layout {
-                Layout::Canonical | Layout::Int4 => (kernels.conv)(&conv, input, out, scratch),
-                Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, scratch),
+                Layout::Canonical | Layout::Int4 => (kernels.conv)(&conv, input, out, third),
+                Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, third),
             }
         }
         OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
             let channels = usize::from(dst.channels);
-            let row = image.buffer(image.info().roles.film).ok()?;
             let norm = NormAct {
                 cells: height * width,
                 channels,
                 group: group.into(),
                 gamma: image.f32s(gamma),
                 beta: image.f32s(beta),
-                film: None,
+                film: match film {
+                    NONE => None,
+                    from => Some(typed::<f32>(third).get(usize::from(from)..usize::from(from) + 2 * channels)?),
+                },
                 silu,
                 a: p.a,
                 b: p.b,
                 zp: p.zp,
-            };
-            let (norm, input, out) = if film == NONE {
-                // The film row may have given its bytes to another buffer by now.
-                let [input, out] = views(arena, [&src, &dst])?;
-                (norm, input, out)
-            } else {
-                let [input, out, row] = views(arena, [&src, &dst, &row])?;
-                let film = typed::<f32>(row).get(usize::from(film)..usize::from(film) + 2 * channels)?;
-                (NormAct { film: Some(film), ..norm }, input, out)
             };
             let out = match dst.element {
                 Element::I8 => NormOut::I8(typed(out)),
@@ -155,18 +152,14 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
             (kernels.norm_act)(&norm, typed(input), out);
         }
         OpRepr::AvgPool2 { .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
             let pool = Pool { height: src.height.into(), width: src.width.into(), channels: src.channels.into() };
             (kernels.avg_pool2)(&pool, typed(input), typed(out));
         }
         OpRepr::UpsampleAdd { .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
             let upsample = Upsample { height, width, channels: dst.channels.into(), a: p.a, c: p.c };
             (kernels.upsample_add)(&upsample, typed(input), typed(out));
         }
-        OpRepr::Attention { scores, heads, .. } => {
-            let scores = image.buffer(scores).ok()?;
-            let [input, out, scores] = views(arena, [&src, &dst, &scores])?;
+        OpRepr::Attention { heads, .. } => {
             let attention = Attention {
                 tokens: height * width,
                 channels: dst.channels.into(),
@@ -174,7 +167,7 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 a: p.a,
                 b: p.b,
             };
-            (kernels.attention)(&attention, typed(input), typed(scores), typed(out));
+            (kernels.attention)(&attention, typed(input), typed(third), typed(out));
         }
     }
     Some(())

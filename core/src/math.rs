@@ -93,8 +93,9 @@ pub fn ln(x: f32) -> f32 {
     (kf * LN_2_HIGH + s * 2.0) + (low + kf * LN_2_LOW)
 }
 
-/// Sine and cosine of r with |r| <= pi/4 (Taylor; the error is below 3e-8).
-fn sincos_octant(r: f32) -> (f32, f32) {
+/// Sine and cosine of r, |r| <= pi/4, and `quadrant` quarter turns (Taylor; the error is below 3e-8).
+#[inline(never)]
+fn sincos_of_quadrant(r: f32, quadrant: u32) -> (f32, f32) {
     let q = r * r;
     let s = 1.0 / 362_880.0;
     let s = s * q - 1.0 / 5_040.0;
@@ -105,11 +106,7 @@ fn sincos_octant(r: f32) -> (f32, f32) {
     let c = c * q - 1.0 / 720.0;
     let c = c * q + 1.0 / 24.0;
     let c = c * q - 0.5;
-    (sin, 1.0 + q * c)
-}
-
-/// Turns (sine, cosine) of an angle into those of the angle plus `quadrant` quarter turns.
-fn rotate_quadrant((sin, cos): (f32, f32), quadrant: u32) -> (f32, f32) {
+    let cos = 1.0 + q * c;
     match quadrant & 3 {
         0 => (sin, cos),
         1 => (cos, -sin),
@@ -124,7 +121,7 @@ pub fn sincos(x: f32) -> (f32, f32) {
     let kf = k as f32;
     // pi/2 in three parts; k times each of the first two is exact.
     let r = ((x - kf * 1.570_312_5) - kf * 4.837_513e-4) - kf * 7.549_79e-8;
-    rotate_quadrant(sincos_octant(r), k as u32)
+    sincos_of_quadrant(r, k as u32)
 }
 
 /// (sine, cosine) of `turn` / 2^32 turns. The reduction is exact.
@@ -133,7 +130,7 @@ pub fn sincos_turn(turn: u32) -> (f32, f32) {
     let rest = (shifted & 0x3fff_ffff) as i32 - (1 << 29);
     // rest / 2^30 quarter turns.
     let r = rest as f32 * (FRAC_PI_2 / 1_073_741_824.0);
-    rotate_quadrant(sincos_octant(r), shifted >> 30)
+    sincos_of_quadrant(r, shifted >> 30)
 }
 
 /// Square root, correctly rounded, by integers. Zero for everything that is not positive.

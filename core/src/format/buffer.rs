@@ -1,5 +1,7 @@
 //! The buffers section: the memory plan.
 
+use core::ops::Range;
+
 use super::bytes::{put, u16_at, u32_at};
 use super::limits::{MAX_CHANNELS, MAX_FILM, MAX_SIDE};
 use crate::arena::IMAGE_ALIGN;
@@ -32,11 +34,8 @@ impl Element {
 
     /// Bytes of an element.
     pub const fn bytes(self) -> u64 {
-        match self {
-            Self::I8 => 1,
-            Self::I16 => 2,
-            Self::F32 => 4,
-        }
+        // 1, 2, 4.
+        1 << (self as u8 - 1)
     }
 }
 
@@ -114,7 +113,7 @@ impl BufferRepr {
 
     /// Number of elements.
     pub fn len(&self) -> u64 {
-        u64::from(self.height) * u64::from(self.width) * u64::from(self.channels)
+        self.cells() * u64::from(self.channels)
     }
 
     /// Whether it has no elements (never, for a parsed one).
@@ -124,7 +123,7 @@ impl BufferRepr {
 
     /// height * width.
     pub fn cells(&self) -> u64 {
-        u64::from(self.height) * u64::from(self.width)
+        (u32::from(self.height) * u32::from(self.width)).into()
     }
 
     /// Number of bytes.
@@ -135,6 +134,11 @@ impl BufferRepr {
     /// First byte after it in the arena.
     pub fn end(&self) -> u64 {
         u64::from(self.offset) + self.bytes()
+    }
+
+    /// Its bytes in the arena.
+    pub fn range(&self) -> Range<usize> {
+        self.offset as usize..self.end() as usize
     }
 
     /// Whether both hold values at some common stage.

@@ -50,6 +50,7 @@ pub(super) fn check(section: &[u8], per_record: usize, place: fn(usize) -> Place
 }
 
 /// Whether bytes are UTF-8 (RFC 3629). The library's function is four times as large: it is made for long texts.
+#[inline(never)]
 fn is_utf8(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some((&lead, after)) = rest.split_first() {

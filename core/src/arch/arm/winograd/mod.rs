@@ -59,6 +59,9 @@ pub enum Method {
     Four,
 }
 
+/// Whether F(2x2) is there: a firmware can do without, see the feature in `Cargo.toml`.
+const WITH_TWO: bool = cfg!(feature = "winograd-2x2");
+
 /// One vertical index: the input rows that are combined, counted from the one above the tile; how; the taps; what
 /// becomes of the sums; which output rows are complete then: the row, its s (see above), where it lies.
 struct Index {
@@ -204,7 +207,8 @@ fn row_bytes(p: &Conv<'_>) -> usize {
 impl Plan {
     /// The cheapest way; `None` for layers that do not go this way, or when `words` of scratch hold no tile.
     pub fn new(p: &Conv<'_>, words: usize) -> Option<Self> {
-        let (two, four) = (Self::of(Method::Two, p, words), Self::of(Method::Four, p, words));
+        let two = if WITH_TWO { Self::of(Method::Two, p, words) } else { None };
+        let four = Self::of(Method::Four, p, words);
         match (two, four) {
             (Some(two), Some(four)) => Some(if four.cost < two.cost { four } else { two }),
             (two, four) => two.or(four),
