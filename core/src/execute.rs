@@ -32,28 +32,45 @@ pub(crate) fn execute_embed(
     let row = |class: u16| image.f32s(image.info().embedding.class).chunks_exact(width.max(1)).nth(class.into());
     let (first, second) = (row(class.first)?, row(class.second)?);
     if class.share == 0.0 || class.first == class.second {
-        embed(image, kernels, step, first, w, arena)
-    } else if width <= SMALL_EMBED {
-        let mut mixed = [0.0; SMALL_EMBED];
-        embed(image, kernels, step, mix(first, second, class.share, mixed.get_mut(..width)?), w, arena)
-    } else {
-        let mut mixed = [0.0; MAX_EMBED as usize];
-        embed(image, kernels, step, mix(first, second, class.share, mixed.get_mut(..width)?), w, arena)
+        return embed(image, kernels, step, first, w, arena);
+    }
+    let mix = Mix { first, second, share: class.share };
+    match width {
+        ..=SMALL_EMBED => embed_mixed::<SMALL_EMBED>(image, kernels, step, &mix, w, arena),
+        _ => embed_mixed::<{ MAX_EMBED as usize }>(image, kernels, step, &mix, w, arena),
     }
 }
 
-/// Embeddings up to this width are mixed in a kilobyte of stack.
+/// Embeddings up to this width are mixed in a kilobyte of stack, others in four.
 const SMALL_EMBED: usize = 256;
 
-/// out = (1 - share) * first + share * second.
-fn mix<'o>(first: &[f32], second: &[f32], share: f32, out: &'o mut [f32]) -> &'o [f32] {
-    for ((out, &first), &second) in out.iter_mut().zip(first).zip(second) {
-        *out = (1.0 - share) * first + share * second;
+/// (1 - share) * first + share * second.
+struct Mix<'a> {
+    first: &'a [f32],
+    second: &'a [f32],
+    share: f32,
+}
+
+/// The embedding of a mixture of at most `N` numbers. A function of its own: nothing else has these numbers on its stack.
+#[inline(never)]
+fn embed_mixed<const N: usize>(
+    image: &Image<'_>,
+    kernels: &Kernels,
+    step: usize,
+    mix: &Mix<'_>,
+    w: f32,
+    arena: &mut [u8],
+) -> Option<()> {
+    let mut mixed = [0.0; N];
+    let mixed = mixed.get_mut(..mix.first.len())?;
+    for ((mixed, &first), &second) in mixed.iter_mut().zip(mix.first).zip(mix.second) {
+        *mixed = (1.0 - mix.share) * first + mix.share * second;
     }
-    out
+    embed(image, kernels, step, mixed, w, arena)
 }
 
 /// As [`execute_embed`], with the class's row.
+#[inline(never)]
 fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f32, arena: &mut [u8]) -> Option<()> {
     let (roles, tensors) = (image.info().roles, image.info().embedding);
     let (first, second, film) =
