@@ -53,7 +53,7 @@ impl Checker<'_> {
 
     /// A problem of the place that is looked at.
     #[inline(never)]
-    fn fail<T>(&mut self, problem: Problem) -> Checked<T> {
+    fn fail(&mut self, problem: Problem) -> Checked {
         self.error = Some(ParseError::new(self.place, problem));
         None
     }
@@ -73,16 +73,15 @@ impl Checker<'_> {
         if found <= max { Some(()) } else { self.fail(Problem::OutOfRange { what, found, min: 0, max }) }
     }
 
+    /// Within +-[`MAX_MAGNITUDE`], and from `least` on. Not a number is not.
     #[inline(never)]
-    fn finite(&mut self, what: &'static str, found: f32) -> Checked {
-        // Not a number is not below.
-        if found.abs() <= MAX_MAGNITUDE { Some(()) } else { self.fail(Problem::BadNumber { what, found }) }
+    fn number(&mut self, what: &'static str, found: f32, least: f32) -> Checked {
+        let usable = (least..=MAX_MAGNITUDE).contains(&found);
+        if usable { Some(()) } else { self.fail(Problem::BadNumber { what, found }) }
     }
 
-    #[inline(never)]
-    fn factor(&mut self, what: &'static str, found: f32) -> Checked {
-        let usable = (MIN_FACTOR..=MAX_MAGNITUDE).contains(&found);
-        if usable { Some(()) } else { self.fail(Problem::BadNumber { what, found }) }
+    fn finite(&mut self, what: &'static str, found: f32) -> Checked {
+        self.number(what, found, -MAX_MAGNITUDE)
     }
 
     fn overlap(&mut self, with: u16) -> Checked {
@@ -90,7 +89,8 @@ impl Checker<'_> {
     }
 
     fn not_live<T>(&mut self, buffer: u16) -> Checked<T> {
-        self.fail(Problem::NotLive { buffer: buffer.into() })
+        self.fail(Problem::NotLive { buffer: buffer.into() })?;
+        None
     }
 
     /// What a record says, or its error.
@@ -484,7 +484,7 @@ impl Checker<'_> {
         };
         for (used, what, value) in [(a, "a", p.a), (b, "b", p.b), (c, "c", p.c)] {
             if used {
-                self.factor(what, value)?;
+                self.number(what, value, MIN_FACTOR)?;
             }
         }
         let i8s = match zero {

@@ -19,23 +19,29 @@ const fn table<const BITS: u32, const LEN: usize>() -> [u32; LEN] {
 
 /// By bytes: a table of a kilobyte.
 #[cfg(any(not(target_os = "none"), test))]
-fn by_bytes(crc: u32, byte: u8) -> u32 {
+fn by_bytes(crc: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = table::<8, 256>();
-    (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)]
+    bytes.iter().fold(crc, |crc, &byte| (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)])
 }
 
-/// By half bytes, for firmware: a table of 64 bytes, and four instructions more a byte.
+/// By half bytes, for firmware: a table of 64 bytes. With four bytes at a time it is as fast as the other on a Cortex-M.
 #[cfg(any(target_os = "none", test))]
-fn by_halves(crc: u32, byte: u8) -> u32 {
+#[inline(never)]
+fn by_halves(crc: u32, bytes: &[u8]) -> u32 {
     const TABLE: [u32; 16] = table::<4, 16>();
-    let half = |crc: u32| (crc >> 4) ^ TABLE[crc as usize % 16];
-    half(half(crc ^ u32::from(byte)))
+    let two = |crc: u32| {
+        let crc = (crc >> 4) ^ TABLE[crc as usize % 16];
+        (crc >> 4) ^ TABLE[crc as usize % 16]
+    };
+    let (words, rest) = bytes.as_chunks::<4>();
+    let crc = words.iter().fold(crc, |crc, &word| two(two(two(two(crc ^ u32::from_le_bytes(word))))));
+    rest.iter().fold(crc, |crc, &byte| two(crc ^ u32::from(byte)))
 }
 
 #[cfg(not(target_os = "none"))]
-use by_bytes as next;
+use by_bytes as append;
 #[cfg(target_os = "none")]
-use by_halves as next;
+use by_halves as append;
 
 /// CRC-32C of `bytes`.
 pub fn crc32c(bytes: &[u8]) -> u32 {
@@ -44,7 +50,7 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
 
 /// CRC-32C of some bytes with checksum `crc`, followed by `bytes`.
 pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!crc, |crc, &byte| next(crc, byte))
+    !append(!crc, bytes)
 }
 
 #[cfg(test)]
@@ -65,11 +71,9 @@ mod tests {
 
     #[test]
     fn halves_equal_bytes() {
-        let mut crc = !0;
-        for i in 0..100_000u32 {
-            let byte = (i.wrapping_mul(2_654_435_761) >> 24) as u8;
-            assert_eq!(by_halves(crc, byte), by_bytes(crc, byte));
-            crc = by_bytes(crc, byte);
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for (from, to) in [(0, 100_000), (1, 99_999), (3, 3), (5, 6), (7, 10), (9, 13)] {
+            assert_eq!(by_halves(!7, &bytes[from..to]), by_bytes(!7, &bytes[from..to]));
         }
     }
 }
