@@ -5,7 +5,6 @@ use core::ops::Range;
 use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::error::ArenaError;
-use crate::format::BufferRepr;
 
 /// Alignment in bytes that student images and arenas need in memory.
 pub const IMAGE_ALIGN: usize = 16;
@@ -55,24 +54,15 @@ pub(crate) fn claim(bytes: &mut [u8], need: usize) -> Result<&mut [u8], ArenaErr
     bytes.get_mut(..need).ok_or(ArenaError::TooSmall { need, have })
 }
 
-/// The bytes of `buffers` in `arena`. `None` when two of them share bytes or one lies outside, which a parsed model
-/// excludes for buffers that live at the same time.
-pub(crate) fn views<'a, const N: usize>(arena: &'a mut [u8], buffers: [&BufferRepr; N]) -> Option<[&'a mut [u8]; N]> {
-    arena.get_disjoint_mut(buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize)).ok()
-}
-
-/// The bytes of two buffers, and the `scratch` that lies beside all buffers.
-pub(crate) fn views_and_scratch<'a>(
-    arena: &'a mut [u8],
-    buffers: [&BufferRepr; 2],
-    scratch: Range<usize>,
-) -> Option<([&'a mut [u8]; 2], &'a mut [u8])> {
-    let [a, b] = buffers.map(|buffer| buffer.offset as usize..buffer.end() as usize);
-    let [a, b, scratch] = arena.get_disjoint_mut([a, b, scratch]).ok()?;
-    Some(([a, b], scratch))
+/// Three parts of `arena`; where fewer are needed, an empty one shares bytes with none. `None` when two of them do, or one
+/// lies outside, which a parsed model excludes for buffers that live at the same time.
+#[inline(never)]
+pub(crate) fn views(arena: &mut [u8], parts: [Range<usize>; 3]) -> Option<[&mut [u8]; 3]> {
+    arena.get_disjoint_mut(parts).ok()
 }
 
 /// `bytes` as elements; a parsed model's buffers are aligned and of whole elements.
+#[inline(never)]
 pub(crate) fn typed<T: AnyBitPattern + NoUninit>(bytes: &mut [u8]) -> &mut [T] {
     bytemuck::try_cast_slice_mut(bytes).unwrap_or_default()
 }
@@ -91,22 +81,14 @@ mod tests {
 
     #[test]
     fn views_that_share_bytes_are_refused() {
-        let buffer = |offset| BufferRepr {
-            offset,
-            first: 0,
-            last: 1,
-            height: 1,
-            width: 1,
-            channels: 8,
-            element: crate::format::Element::F32,
-        };
+        // Eight f32.
+        let buffer = |offset: usize| offset..offset + 32;
         let mut arena = Arena::<64>::new();
-        let [a, b] = views(arena.bytes(), [&buffer(0), &buffer(32)]).unwrap();
+        let [a, b, none] = views(arena.bytes(), [buffer(0), buffer(32), 0..0]).unwrap();
+        assert!(none.is_empty());
         assert_eq!((typed::<f32>(a).len(), typed::<i16>(b).len()), (8, 16));
-        assert!(views(arena.bytes(), [&buffer(0), &buffer(16)]).is_none());
-        assert!(views(arena.bytes(), [&buffer(48)]).is_none());
-        let ([_, _], scratch) = views_and_scratch(arena.bytes(), [&buffer(0), &buffer(32)], 0..0).unwrap();
-        assert!(scratch.is_empty());
-        assert!(views_and_scratch(arena.bytes(), [&buffer(0), &buffer(32)], 48..64).is_none());
+        assert!(views(arena.bytes(), [buffer(0), buffer(16), 0..0]).is_none());
+        assert!(views(arena.bytes(), [buffer(48), 0..0, 0..0]).is_none());
+        assert!(views(arena.bytes(), [buffer(0), buffer(32), 48..64]).is_none());
     }
 }

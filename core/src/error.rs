@@ -105,6 +105,11 @@ pub enum Problem {
         /// The value found.
         found: u32,
     },
+    /// A form of weights that this program was built without.
+    LeftOut {
+        /// The core's cargo feature that has it.
+        feature: &'static str,
+    },
     /// A number that is not finite, or outside the range in which the arithmetic is defined.
     BadNumber {
         /// The number's name.
@@ -175,6 +180,9 @@ impl fmt::Display for Problem {
             }
             Problem::Mismatch { what, expected, found } => write!(f, "{what} is {found}, expected {expected}"),
             Problem::Unknown { what, found } => write!(f, "unknown {what} {found}"),
+            Problem::LeftOut { feature } => {
+                write!(f, "has a form of weights for which fewstep-core needs its feature `{feature}`")
+            }
             Problem::BadNumber { what, found } => write!(f, "{what} is {found}, which is not usable"),
             Problem::Overlap { with } => write!(f, "shares bytes with number {with}"),
             Problem::Count { what, found } => write!(f, "has {found} of {what}, expected 1"),

@@ -4,7 +4,7 @@
 //! The functions return `None` where a record is missing or does not fit, which a parsed model excludes.
 
 use crate::arch::Kernels;
-use crate::arena::{typed, views, views_and_scratch};
+use crate::arena::{typed, views};
 use crate::format::limits::MAX_EMBED;
 use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
@@ -32,33 +32,50 @@ pub(crate) fn execute_embed(
     let row = |class: u16| image.f32s(image.info().embedding.class).chunks_exact(width.max(1)).nth(class.into());
     let (first, second) = (row(class.first)?, row(class.second)?);
     if class.share == 0.0 || class.first == class.second {
-        embed(image, kernels, step, first, w, arena)
-    } else if width <= SMALL_EMBED {
-        let mut mixed = [0.0; SMALL_EMBED];
-        embed(image, kernels, step, mix(first, second, class.share, mixed.get_mut(..width)?), w, arena)
-    } else {
-        let mut mixed = [0.0; MAX_EMBED as usize];
-        embed(image, kernels, step, mix(first, second, class.share, mixed.get_mut(..width)?), w, arena)
+        return embed(image, kernels, step, first, w, arena);
+    }
+    let mix = Mix { first, second, share: class.share };
+    match width {
+        ..=SMALL_EMBED => embed_mixed::<SMALL_EMBED>(image, kernels, step, &mix, w, arena),
+        _ => embed_mixed::<{ MAX_EMBED as usize }>(image, kernels, step, &mix, w, arena),
     }
 }
 
-/// Embeddings up to this width are mixed in a kilobyte of stack.
+/// Embeddings up to this width are mixed in a kilobyte of stack, others in four.
 const SMALL_EMBED: usize = 256;
 
-/// out = (1 - share) * first + share * second.
-fn mix<'o>(first: &[f32], second: &[f32], share: f32, out: &'o mut [f32]) -> &'o [f32] {
-    for ((out, &first), &second) in out.iter_mut().zip(first).zip(second) {
-        *out = (1.0 - share) * first + share * second;
+/// (1 - share) * first + share * second.
+struct Mix<'a> {
+    first: &'a [f32],
+    second: &'a [f32],
+    share: f32,
+}
+
+/// The embedding of a mixture of at most `N` numbers. A function of its own: nothing else has these numbers on its stack.
+#[inline(never)]
+fn embed_mixed<const N: usize>(
+    image: &Image<'_>,
+    kernels: &Kernels,
+    step: usize,
+    mix: &Mix<'_>,
+    w: f32,
+    arena: &mut [u8],
+) -> Option<()> {
+    let mut mixed = [0.0; N];
+    let mixed = mixed.get_mut(..mix.first.len())?;
+    for ((mixed, &first), &second) in mixed.iter_mut().zip(mix.first).zip(mix.second) {
+        *mixed = (1.0 - mix.share) * first + mix.share * second;
     }
-    out
+    embed(image, kernels, step, mixed, w, arena)
 }
 
 /// As [`execute_embed`], with the class's row.
+#[inline(never)]
 fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f32, arena: &mut [u8]) -> Option<()> {
     let (roles, tensors) = (image.info().roles, image.info().embedding);
     let (first, second, film) =
         (image.buffer(roles.first).ok()?, image.buffer(roles.second).ok()?, image.buffer(roles.film).ok()?);
-    let [first, second, film] = views(arena, [&first, &second, &film])?;
+    let [first, second, film] = views(arena, [first.range(), second.range(), film.range()])?;
     let guidance = image.f32s(tensors.guidance);
     debug_assert_eq!(guidance.len(), GUIDANCE_FEATURES * usize::from(image.info().embed));
     let parameters = Embed {
@@ -88,13 +105,17 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
     let (src, dst) = op.buffers();
     let (src, dst) = (image.buffer(src).ok()?, image.buffer(dst).ok()?);
     let (height, width) = (usize::from(dst.height), usize::from(dst.width));
+    let third = match op {
+        OpRepr::Conv { .. } => image.info().scratch(),
+        // Not where none is used: the film row may have given its bytes to another buffer by now.
+        OpRepr::NormAct { film, .. } if film != NONE => image.buffer(image.info().roles.film).ok()?.range(),
+        OpRepr::Attention { scores, .. } => image.buffer(scores).ok()?.range(),
+        _ => 0..0,
+    };
+    let [input, out, third] = views(arena, [src.range(), dst.range(), third])?;
     match op {
-        OpRepr::Quantize { .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
-            (kernels.quantize)(p.a, typed(input), typed(out));
-        }
+        OpRepr::Quantize { .. } => (kernels.quantize)(p.a, typed(input), typed(out)),
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
-            let ([input, out], scratch) = views_and_scratch(arena, [&src, &dst], image.info().scratch())?;
             let conv = Conv {
                 height,
                 width,
@@ -120,33 +141,26 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 Element::F32 => ConvOut::F32(typed(out)),
             };
             match image.tensor(weights).ok()?.layout {
-                Layout::Canonical | Layout::Int4 => (kernels.conv)(&conv, input, out, scratch),
-                Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, scratch),
+                Layout::Canonical | Layout::Int4 => (kernels.conv)(&conv, input, out, third),
+                Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, third),
             }
         }
         OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
             let channels = usize::from(dst.channels);
-            let row = image.buffer(image.info().roles.film).ok()?;
             let norm = NormAct {
                 cells: height * width,
                 channels,
                 group: group.into(),
                 gamma: image.f32s(gamma),
                 beta: image.f32s(beta),
-                film: None,
+                film: match film {
+                    NONE => None,
+                    from => Some(typed::<f32>(third).get(usize::from(from)..usize::from(from) + 2 * channels)?),
+                },
                 silu,
                 a: p.a,
                 b: p.b,
                 zp: p.zp,
-            };
-            let (norm, input, out) = if film == NONE {
-                // The film row may have given its bytes to another buffer by now.
-                let [input, out] = views(arena, [&src, &dst])?;
-                (norm, input, out)
-            } else {
-                let [input, out, row] = views(arena, [&src, &dst, &row])?;
-                let film = typed::<f32>(row).get(usize::from(film)..usize::from(film) + 2 * channels)?;
-                (NormAct { film: Some(film), ..norm }, input, out)
             };
             let out = match dst.element {
                 Element::I8 => NormOut::I8(typed(out)),
@@ -155,18 +169,14 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
             (kernels.norm_act)(&norm, typed(input), out);
         }
         OpRepr::AvgPool2 { .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
             let pool = Pool { height: src.height.into(), width: src.width.into(), channels: src.channels.into() };
             (kernels.avg_pool2)(&pool, typed(input), typed(out));
         }
         OpRepr::UpsampleAdd { .. } => {
-            let [input, out] = views(arena, [&src, &dst])?;
             let upsample = Upsample { height, width, channels: dst.channels.into(), a: p.a, c: p.c };
             (kernels.upsample_add)(&upsample, typed(input), typed(out));
         }
-        OpRepr::Attention { scores, heads, .. } => {
-            let scores = image.buffer(scores).ok()?;
-            let [input, out, scores] = views(arena, [&src, &dst, &scores])?;
+        OpRepr::Attention { heads, .. } => {
             let attention = Attention {
                 tokens: height * width,
                 channels: dst.channels.into(),
@@ -174,7 +184,7 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 a: p.a,
                 b: p.b,
             };
-            (kernels.attention)(&attention, typed(input), typed(scores), typed(out));
+            (kernels.attention)(&attention, typed(input), typed(third), typed(out));
         }
     }
     Some(())

@@ -43,7 +43,9 @@ fn exp2i(k: i32) -> f32 {
 }
 
 /// e^x, with x clamped to -87 ..= 88; NaN counts as -87.
-#[inline]
+// In firmware one copy is enough: what calls it for every value has an exponential of its own.
+#[cfg_attr(not(target_os = "none"), inline)]
+#[cfg_attr(target_os = "none", inline(never))]
 pub fn exp(x: f32) -> f32 {
     let x = if x > -87.0 { x } else { -87.0 };
     let x = if x < 88.0 { x } else { 88.0 };
@@ -91,8 +93,9 @@ pub fn ln(x: f32) -> f32 {
     (kf * LN_2_HIGH + s * 2.0) + (low + kf * LN_2_LOW)
 }
 
-/// Sine and cosine of r with |r| <= pi/4 (Taylor; the error is below 3e-8).
-fn sincos_octant(r: f32) -> (f32, f32) {
+/// Sine and cosine of r, |r| <= pi/4, and `quadrant` quarter turns (Taylor; the error is below 3e-8).
+#[inline(never)]
+fn sincos_of_quadrant(r: f32, quadrant: u32) -> (f32, f32) {
     let q = r * r;
     let s = 1.0 / 362_880.0;
     let s = s * q - 1.0 / 5_040.0;
@@ -103,11 +106,7 @@ fn sincos_octant(r: f32) -> (f32, f32) {
     let c = c * q - 1.0 / 720.0;
     let c = c * q + 1.0 / 24.0;
     let c = c * q - 0.5;
-    (sin, 1.0 + q * c)
-}
-
-/// Turns (sine, cosine) of an angle into those of the angle plus `quadrant` quarter turns.
-fn rotate_quadrant((sin, cos): (f32, f32), quadrant: u32) -> (f32, f32) {
+    let cos = 1.0 + q * c;
     match quadrant & 3 {
         0 => (sin, cos),
         1 => (cos, -sin),
@@ -122,7 +121,7 @@ pub fn sincos(x: f32) -> (f32, f32) {
     let kf = k as f32;
     // pi/2 in three parts; k times each of the first two is exact.
     let r = ((x - kf * 1.570_312_5) - kf * 4.837_513e-4) - kf * 7.549_79e-8;
-    rotate_quadrant(sincos_octant(r), k as u32)
+    sincos_of_quadrant(r, k as u32)
 }
 
 /// (sine, cosine) of `turn` / 2^32 turns. The reduction is exact.
@@ -131,7 +130,7 @@ pub fn sincos_turn(turn: u32) -> (f32, f32) {
     let rest = (shifted & 0x3fff_ffff) as i32 - (1 << 29);
     // rest / 2^30 quarter turns.
     let r = rest as f32 * (FRAC_PI_2 / 1_073_741_824.0);
-    rotate_quadrant(sincos_octant(r), shifted >> 30)
+    sincos_of_quadrant(r, shifted >> 30)
 }
 
 /// Square root, correctly rounded, by integers. Zero for everything that is not positive.
@@ -156,9 +155,41 @@ pub fn sqrt(x: f32) -> f32 {
     let shift = (mantissa.leading_zeros() & !1) as i32;
     let value = mantissa << shift;
     // 32 bits of the root; the last bit stands for everything below, so that one rounding follows.
-    let root = value.isqrt();
-    let sticky = u64::from(root * root != value);
+    let root = root_of_high(value);
+    let sticky = u32::from(u64::from(root) * u64::from(root) != value);
     (root | sticky) as f32 * exp2i((exponent - shift) / 2)
+}
+
+/// The integer square root, rounded down, of a number from 2^62 on: its upper half of 16 bits digit by digit, the lower by
+/// a division (Zimmermann, Karatsuba Square Root, 1999). No step is wider than a 32-bit division and product, which is
+/// what small CPUs have; `u64::isqrt` would bring a 64-bit division and a table with it.
+fn root_of_high(value: u64) -> u32 {
+    debug_assert!(value >= 1 << 62);
+    let (high, low) = ((value >> 32) as u32, value as u32);
+    // root^2 + rest is what was looked at so far.
+    let (mut root, mut rest) = (0u32, high);
+    let mut bit = 1u32 << 30;
+    while bit > 0 {
+        let with = root | bit;
+        root >>= 1;
+        if rest >= with {
+            rest -= with;
+            root |= bit;
+        }
+        bit >>= 2;
+    }
+    // Not 0, which the compiler does not see.
+    let root = root.max(1);
+    // rest <= 2 root. The next 16 bits q: (rest 2^16 + the next half word) / (2 root), of which rest 2^16 may have 33 bits,
+    // halved on both sides.
+    let next = u64::from(rest) << 16 | u64::from(low >> 16);
+    let half = (next >> 1) as u32;
+    let q = half / root;
+    // What is left, with the last half word, less q^2; where that is negative, q was one too large.
+    let left = i64::from(half % root) << 17 | (next as i64 & 1) << 16 | i64::from(low & 0xffff);
+    let root = (u64::from(root) << 16) + u64::from(q);
+    let large = left < i64::from(q) * i64::from(q);
+    (root - u64::from(large)) as u32
 }
 
 /// 1 / sqrt(var + eps) for `n` integers with the given sum and sum of squares, where
@@ -175,13 +206,32 @@ pub fn inv_std(n: u32, sum: i32, squares: u64, eps: f32) -> f32 {
     let total = spread.min(1 << 62).wrapping_add(eps).max(1);
     // The root of a number shifted to the top has 32 significant bits.
     let shift = total.leading_zeros() & !1;
-    let root = (total << shift).isqrt();
+    let root = root_of_high(total << shift);
     nf * exp2i((shift / 2) as i32) / root as f32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn roots_are_those_of_the_library() {
+        let mut x = 88_172_645_463_325_252u64;
+        for _ in 0..1_000_000 {
+            x = (x ^ x << 13) ^ (x ^ x << 13) >> 7;
+            x ^= x << 17;
+            let root = x | 1 << 31;
+            let square = (root & 0xffff_ffff).pow(2);
+            for value in [x | 1 << 62, square, square.wrapping_sub(1), square.saturating_add(1)] {
+                if value >= 1 << 62 {
+                    assert_eq!(u64::from(root_of_high(value)), value.isqrt(), "{value}");
+                }
+            }
+        }
+        for value in [1 << 62, u64::MAX, u64::MAX - 1, u64::MAX << 32, (u64::MAX << 32) - 1, 3 << 62] {
+            assert_eq!(u64::from(root_of_high(value)), value.isqrt(), "{value}");
+        }
+    }
 
     /// Largest relative difference of `f` and `g` over `n` points of [lo, hi].
     fn worst(f: impl Fn(f32) -> f32, g: impl Fn(f64) -> f64, lo: f64, hi: f64, n: u32) -> f64 {

@@ -59,9 +59,9 @@ impl<'a> Model<'a> {
     /// # Errors
     /// Any deviation from the format, with its place.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ParseError> {
-        let image = Image::parse(bytes)?;
-        check::check(&image)?;
-        Ok(Self { image })
+        let model = Self { image: Image::parse(bytes)? };
+        check::check(&model.image)?;
+        Ok(model)
     }
 
     /// Shape, classes, steps, ranges, cost.

@@ -465,7 +465,7 @@ impl<'a> Session<'a> {
             Sampler::Stochastic => schedule::stochastic(from, to),
         };
         let (z, v) = (image.buffer(image.info().roles.z).ok()?, image.buffer(image.info().roles.v).ok()?);
-        let [z, v] = views(self.arena, [&z, &v])?;
+        let [z, v, _] = views(self.arena, [z.range(), v.range(), 0..0])?;
         let (z, v) = (typed::<f32>(z), typed::<f32>(v));
         let geometry = self.model.geometry();
         if let Some(inpaint) = &run.inpaint {
@@ -505,7 +505,7 @@ impl<'a> Session<'a> {
     fn z(&mut self) -> &mut [f32] {
         let image = self.model.image();
         let z = image.buffer(image.info().roles.z).ok();
-        let bytes = z.and_then(|z| self.arena.get_mut(z.offset as usize..z.end() as usize));
+        let bytes = z.and_then(|z| self.arena.get_mut(z.range()));
         typed(bytes.unwrap_or_default())
     }
 

@@ -273,8 +273,18 @@ fn what_would_make_it_fit_does() {
     tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes - 5000;
     let less = remedy(&fit(&whole, &tight, &[]).unwrap(), "less scratch:", "bytes") as u32;
     assert!(less < scratch && fit(&export(&arch, 4, less), &tight, &[]).unwrap().fits, "{less}");
-    tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes * 3 / 4;
-    let percent = remedy(&fit(&whole, &tight, &[]).unwrap(), "a narrower student", "%") as usize;
-    let narrower = fit(&export(&narrow(percent), 4, scratch), &tight, &[]).unwrap();
-    assert!(narrower.ram.image <= narrower.ram.room, "{percent} %: {:?}", narrower.ram);
+    for (part, of) in [(3, 4), (1, 2), (2, 5)] {
+        tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes * part / of;
+        let refused = fit(&whole, &tight, &[]).unwrap();
+        let percent = remedy(&refused, "a narrower student", "%") as usize;
+        let scratch = remedy(&refused, "a narrower student", "bytes") as u32;
+        assert!(narrow(percent).widths.iter().all(|&width| width >= 8), "{percent} %");
+        let narrower = fit(&export(&narrow(percent), 4, scratch), &tight, &[]).unwrap();
+        assert!(narrower.ram.image <= narrower.ram.room, "{part}/{of}, {percent} %: {:?}", narrower.ram);
+    }
+    // Where even the narrowest is too wide, no width is advised.
+    tight.ram.size = tight.ram.stack + tight.ram.firmware + info.arena_bytes / 8;
+    let refused = fit(&whole, &tight, &[]).unwrap();
+    assert!(refused.remedies.iter().any(|r| r.contains("no width is small enough")), "{:?}", refused.remedies);
+    assert!(!refused.remedies.iter().any(|r| r.starts_with("a narrower student")), "{:?}", refused.remedies);
 }

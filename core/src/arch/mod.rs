@@ -5,6 +5,18 @@
 //! for the rest; and name it in [`Backend::all`]. Whether the CPU can run it is found out there, once. The
 //! differential tests run every backend of that list against the scalar one.
 
+/// Leaves the function where the lengths that assembly relies on are not there. A parsed model has them; where debug
+/// assertions are on that is asserted. A firmware has no panic.
+#[allow(unused_macros, reason = "the kernels of firmware's CPUs use it")]
+macro_rules! require {
+    ($condition:expr $(, $otherwise:expr)?) => {
+        if !($condition) {
+            debug_assert!(false, stringify!($condition));
+            return $($otherwise)?;
+        }
+    };
+}
+
 #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
 #[allow(unsafe_code)]
 mod aarch64;

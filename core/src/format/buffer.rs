@@ -1,5 +1,7 @@
 //! The buffers section: the memory plan.
 
+use core::ops::Range;
+
 use super::bytes::{put, u16_at, u32_at};
 use super::limits::{MAX_CHANNELS, MAX_FILM, MAX_SIDE};
 use crate::arena::IMAGE_ALIGN;
@@ -32,11 +34,8 @@ impl Element {
 
     /// Bytes of an element.
     pub const fn bytes(self) -> u64 {
-        match self {
-            Self::I8 => 1,
-            Self::I16 => 2,
-            Self::F32 => 4,
-        }
+        // 1, 2, 4.
+        1 << (self as u8 - 1)
     }
 }
 
@@ -77,17 +76,21 @@ impl BufferRepr {
             channels: u16_at(record, 12),
             element: Element::parse(record[14], place)?,
         };
-        let within = |what, found: u64, min: u64, max: u64| match found >= min && found <= max {
-            true => Ok(()),
-            false => Err(ParseError::new(place, Problem::OutOfRange { what, found, min, max })),
-        };
-        within("height", buffer.height.into(), 1, MAX_SIDE.into())?;
-        within("width", buffer.width.into(), 1, MAX_SIDE.into())?;
         // Vectors (film, scores) may be longer than a picture has channels.
         let row = buffer.height == 1 && buffer.width == 1;
-        within("channels", buffer.channels.into(), 1, if row { MAX_FILM } else { MAX_CHANNELS }.into())?;
-        within("last stage", buffer.last.into(), buffer.first.into(), u64::from(stages) - 1)?;
-        within("reserved field", record[15].into(), 0, 0)?;
+        let ranges = [
+            ("height", buffer.height, 1, MAX_SIDE),
+            ("width", buffer.width, 1, MAX_SIDE),
+            ("channels", buffer.channels, 1, if row { MAX_FILM } else { MAX_CHANNELS }),
+            ("last stage", buffer.last, buffer.first, stages.saturating_sub(1)),
+            ("reserved field", record[15].into(), 0, 0),
+        ];
+        for (what, found, min, max) in ranges {
+            if found < min || found > max {
+                let (found, min, max) = (found.into(), min.into(), max.into());
+                return Err(ParseError::new(place, Problem::OutOfRange { what, found, min, max }));
+            }
+        }
         if !buffer.offset.is_multiple_of(IMAGE_ALIGN as u32) {
             let found = u64::from(buffer.offset);
             let expected = found.next_multiple_of(IMAGE_ALIGN as u64);
@@ -110,7 +113,7 @@ impl BufferRepr {
 
     /// Number of elements.
     pub fn len(&self) -> u64 {
-        u64::from(self.height) * u64::from(self.width) * u64::from(self.channels)
+        self.cells() * u64::from(self.channels)
     }
 
     /// Whether it has no elements (never, for a parsed one).
@@ -120,7 +123,7 @@ impl BufferRepr {
 
     /// height * width.
     pub fn cells(&self) -> u64 {
-        u64::from(self.height) * u64::from(self.width)
+        (u32::from(self.height) * u32::from(self.width)).into()
     }
 
     /// Number of bytes.
@@ -131,6 +134,11 @@ impl BufferRepr {
     /// First byte after it in the arena.
     pub fn end(&self) -> u64 {
         u64::from(self.offset) + self.bytes()
+    }
+
+    /// Its bytes in the arena.
+    pub fn range(&self) -> Range<usize> {
+        self.offset as usize..self.end() as usize
     }
 
     /// Whether both hold values at some common stage.

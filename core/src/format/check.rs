@@ -20,474 +20,530 @@ use crate::ops::{Weights, blocks};
 /// # Errors
 /// The first thing that does not fit, with its place.
 pub fn check(image: &Image<'_>) -> Result<(), ParseError> {
-    tensors(image)?;
-    plan(image)?;
-    embedding(image)?;
-    roles(image)?;
-    ops(image)?;
-    steps(image)?;
-    totals(image)
-}
-
-fn equal(place: Place, what: &'static str, expected: u64, found: u64) -> Result<(), ParseError> {
-    match expected == found {
-        true => Ok(()),
-        false => Err(ParseError::new(place, Problem::Mismatch { what, expected, found })),
+    let mut checker = Checker { image, place: Place::File, error: None };
+    let _ = checker.all();
+    match checker.error {
+        None => Ok(()),
+        Some(error) => Err(error),
     }
 }
 
-fn at_most(place: Place, what: &'static str, found: u64, max: u64) -> Result<(), ParseError> {
-    match found <= max {
-        true => Ok(()),
-        false => Err(ParseError::new(place, Problem::OutOfRange { what, found, min: 0, max })),
-    }
+/// Keeps the first error; every function returns `None` once there is one. Handed from caller to caller, as a `Result`,
+/// errors of 56 bytes would be a tenth of a firmware's code.
+struct Checker<'i> {
+    image: &'i Image<'i>,
+    /// What is looked at.
+    place: Place,
+    error: Option<ParseError>,
 }
 
-fn finite(place: Place, what: &'static str, found: f32) -> Result<(), ParseError> {
-    match found.abs() <= MAX_MAGNITUDE {
-        true => Ok(()),
-        false => Err(ParseError::new(place, Problem::BadNumber { what, found })),
-    }
-}
+/// Why: the error that was kept. `Some` is right.
+type Checked<T = ()> = Option<T>;
 
-fn factor(place: Place, what: &'static str, found: f32) -> Result<(), ParseError> {
-    match (MIN_FACTOR..=MAX_MAGNITUDE).contains(&found) {
-        true => Ok(()),
-        false => Err(ParseError::new(place, Problem::BadNumber { what, found })),
+impl Checker<'_> {
+    fn all(&mut self) -> Checked {
+        self.tensors()?;
+        self.plan()?;
+        self.embedding()?;
+        self.roles()?;
+        self.ops()?;
+        self.steps()?;
+        self.totals()
     }
-}
 
-/// Every tensor lies within the data; every f32 is finite, every weight of four bits has a multiplier.
-fn tensors(image: &Image<'_>) -> Result<(), ParseError> {
-    for index in 0..image.info().counts.tensors {
-        let tensor = image.tensor(index)?;
-        if tensor.element == Element::F32 {
-            for &value in image.f32s(index) {
-                finite(Place::Tensor(index.into()), "value", value)?;
+    /// A problem of the place that is looked at.
+    #[inline(never)]
+    fn fail(&mut self, problem: Problem) -> Checked {
+        self.error = Some(ParseError::new(self.place, problem));
+        None
+    }
+
+    #[inline(never)]
+    fn equal(&mut self, what: &'static str, expected: u32, found: u32) -> Checked {
+        self.equal64(what, expected.into(), found.into())
+    }
+
+    #[inline(never)]
+    fn equal64(&mut self, what: &'static str, expected: u64, found: u64) -> Checked {
+        if expected == found { Some(()) } else { self.fail(Problem::Mismatch { what, expected, found }) }
+    }
+
+    #[inline(never)]
+    fn at_most(&mut self, what: &'static str, found: u64, max: u64) -> Checked {
+        if found <= max { Some(()) } else { self.fail(Problem::OutOfRange { what, found, min: 0, max }) }
+    }
+
+    /// Within +-[`MAX_MAGNITUDE`], and from `least` on. Not a number is not.
+    #[inline(never)]
+    fn number(&mut self, what: &'static str, found: f32, least: f32) -> Checked {
+        let usable = (least..=MAX_MAGNITUDE).contains(&found);
+        if usable { Some(()) } else { self.fail(Problem::BadNumber { what, found }) }
+    }
+
+    fn finite(&mut self, what: &'static str, found: f32) -> Checked {
+        self.number(what, found, -MAX_MAGNITUDE)
+    }
+
+    fn overlap(&mut self, with: u16) -> Checked {
+        self.fail(Problem::Overlap { with: with.into() })
+    }
+
+    fn not_live<T>(&mut self, buffer: u16) -> Checked<T> {
+        self.fail(Problem::NotLive { buffer: buffer.into() })?;
+        None
+    }
+
+    /// What a record says, or its error.
+    fn kept<T>(&mut self, record: Result<T, ParseError>) -> Checked<T> {
+        match record {
+            Ok(record) => Some(record),
+            Err(error) => {
+                self.error = Some(error);
+                None
             }
         }
-        if let Weights::Int4(weights) = image.weights(index) {
-            let fail = |problem| Err(ParseError::new(Place::Tensor(index.into()), problem));
-            match weights.fault() {
-                Some(Fault::Multiplier) => {
-                    let max = int4::MAX_MULTIPLIER.into();
-                    return fail(Problem::OutOfRange { what: "multiplier of a group", found: 0, min: 1, max });
+    }
+
+    #[inline(never)]
+    fn buffer(&mut self, index: u16) -> Checked<BufferRepr> {
+        self.kept(self.image.buffer(index))
+    }
+
+    /// The tensor, which is looked at from then on.
+    #[inline(never)]
+    fn tensor(&mut self, index: u16) -> Checked<TensorRepr> {
+        self.place = Place::Tensor(index.into());
+        self.kept(self.image.tensor(index))
+    }
+
+    #[inline(never)]
+    fn op_of(&mut self, index: usize) -> Checked<OpRepr> {
+        self.kept(self.image.op(index))
+    }
+
+    /// Every tensor lies within the data; every f32 is finite, every weight of four bits has a multiplier.
+    fn tensors(&mut self) -> Checked {
+        for index in 0..self.image.info().counts.tensors {
+            let tensor = self.tensor(index)?;
+            if tensor.element == Element::F32 {
+                for &value in self.image.f32s(index) {
+                    self.finite("value", value)?;
                 }
-                Some(Fault::Padding) => {
-                    return fail(Problem::Unknown { what: "value in unused bits of four-bit weights", found: 1 });
+            }
+            if let Weights::Int4(weights) = self.image.weights(index) {
+                let max = int4::MAX_MULTIPLIER.into();
+                match weights.fault() {
+                    Some(Fault::Multiplier) => {
+                        self.fail(Problem::OutOfRange { what: "multiplier of a group", found: 0, min: 1, max })?
+                    }
+                    Some(Fault::Padding) => {
+                        self.fail(Problem::Unknown { what: "value in unused bits of four-bit weights", found: 1 })?
+                    }
+                    None => {}
                 }
-                None => {}
             }
         }
+        Some(())
     }
-    Ok(())
-}
 
-/// Every buffer lies within the arena and shares no bytes with another that lives at the same time.
-fn plan(image: &Image<'_>) -> Result<(), ParseError> {
-    let info = image.info();
-    let count = info.counts.buffers;
-    let scratch_end = u64::from(info.scratch_offset) + u64::from(info.scratch_bytes);
-    let mut end = scratch_end;
-    for i in 0..count {
-        let buffer = image.buffer(i)?;
-        let place = Place::Buffer(i.into());
-        at_most(place, "end in the arena", buffer.end(), info.arena_bytes.into())?;
-        end = end.max(buffer.end());
-        if info.scratch_bytes > 0
-            && u64::from(buffer.offset) < scratch_end
-            && u64::from(info.scratch_offset) < buffer.end()
-        {
-            return Err(ParseError::new(Place::Info, Problem::Overlap { with: i.into() }));
-        }
-        for j in 0..i {
-            let other = image.buffer(j)?;
-            if buffer.lives_with(&other) && buffer.overlaps(&other) {
-                return Err(ParseError::new(place, Problem::Overlap { with: j.into() }));
+    /// Every buffer lies within the arena and shares no bytes with another that lives at the same time.
+    fn plan(&mut self) -> Checked {
+        let info = self.image.info();
+        let scratch_end = u64::from(info.scratch_offset) + u64::from(info.scratch_bytes);
+        let mut end = scratch_end;
+        for i in 0..info.counts.buffers {
+            let buffer = self.buffer(i)?;
+            self.place = Place::Buffer(i.into());
+            self.at_most("end in the arena", buffer.end(), info.arena_bytes.into())?;
+            end = end.max(buffer.end());
+            if info.scratch_bytes > 0
+                && u64::from(buffer.offset) < scratch_end
+                && u64::from(info.scratch_offset) < buffer.end()
+            {
+                self.place = Place::Info;
+                return self.overlap(i);
+            }
+            for j in 0..i {
+                let other = self.buffer(j)?;
+                if buffer.lives_with(&other) && buffer.overlaps(&other) {
+                    return self.overlap(j);
+                }
             }
         }
+        self.place = Place::Info;
+        self.equal64("arena size", end.next_multiple_of(IMAGE_ALIGN as u64), info.arena_bytes.into())
     }
-    equal(Place::Info, "arena size", end.next_multiple_of(IMAGE_ALIGN as u64), info.arena_bytes.into())
-}
 
-/// Weights of a dense layer: i8, of eight bits or four.
-fn dense_weights(image: &Image<'_>, index: u16, dims: [u16; 4]) -> Result<(), ParseError> {
-    match image.tensor(index)?.layout {
-        Layout::Int4 => shape(Place::Tensor(index.into()), &image.tensor(index)?, dims),
-        _ => tensor(image, index, Element::I8, dims),
+    /// Weights of a dense layer: i8, of eight bits or four.
+    fn dense_weights(&mut self, index: u16, dims: [u16; 4]) -> Checked {
+        match self.tensor(index)? {
+            tensor if tensor.layout == Layout::Int4 => self.shape(&tensor, dims),
+            _ => self.typed_tensor(index, Element::I8, dims),
+        }
     }
-}
 
-/// A tensor has this type and these dimensions.
-fn tensor(image: &Image<'_>, index: u16, element: Element, dims: [u16; 4]) -> Result<(), ParseError> {
-    let tensor = image.tensor(index)?;
-    let place = Place::Tensor(index.into());
-    equal(place, "element type", element as u64, tensor.element as u64)?;
-    equal(place, "layout", Layout::Canonical as u64, tensor.layout as u64)?;
-    shape(place, &tensor, dims)
-}
-
-fn shape(place: Place, tensor: &TensorRepr, dims: [u16; 4]) -> Result<(), ParseError> {
-    for (&expected, found) in dims.iter().zip(tensor.dims) {
-        equal(place, "dimension", expected.into(), found.into())?;
+    /// A tensor of f32 has these dimensions.
+    #[inline(never)]
+    fn floats(&mut self, index: u16, rows: u16, columns: u16) -> Checked {
+        self.typed_tensor(index, Element::F32, [rows, columns, 1, 1])
     }
-    Ok(())
-}
 
-fn embedding(image: &Image<'_>) -> Result<(), ParseError> {
-    let info = image.info();
-    let (e, f, t) = (info.embed, info.film, &info.embedding);
-    tensor(image, t.class, Element::F32, [info.classes, e, 1, 1])?;
-    tensor(image, t.guidance, Element::F32, [e, GUIDANCE_FEATURES as u16, 1, 1])?;
-    dense_weights(image, t.hidden_weights, [e, e, 1, 1])?;
-    tensor(image, t.hidden_scale, Element::F32, [e, 1, 1, 1])?;
-    tensor(image, t.hidden_bias, Element::F32, [e, 1, 1, 1])?;
-    dense_weights(image, t.film_weights, [f, e, 1, 1])?;
-    tensor(image, t.film_scale, Element::F32, [f, 1, 1, 1])?;
-    tensor(image, t.film_bias, Element::F32, [f, 1, 1, 1])
-}
-
-/// Weights of a convolution: blocks are for int8 inputs, and whole.
-fn conv_weights(image: &Image<'_>, index: u16, dims: [u16; 4], input: Element) -> Result<(), ParseError> {
-    let weights = image.tensor(index)?;
-    let place = Place::Tensor(index.into());
-    equal(place, "element type", Element::I8 as u64, weights.element as u64)?;
-    shape(place, &weights, dims)?;
-    if weights.layout == Layout::Blocks {
-        let [cout, _, _, cin] = dims.map(usize::from);
-        equal(place, "element type of the inputs of blocks", Element::I8 as u64, input as u64)?;
-        equal(place, "outputs in whole blocks", cout.next_multiple_of(blocks::OUTPUTS) as u64, cout as u64)?;
-        equal(place, "inputs in whole groups", cin.next_multiple_of(blocks::GROUP) as u64, cin as u64)?;
+    /// A tensor has this type and these dimensions.
+    #[inline(never)]
+    fn typed_tensor(&mut self, index: u16, element: Element, dims: [u16; 4]) -> Checked {
+        let tensor = self.tensor(index)?;
+        self.equal("element type", element as u32, tensor.element as u32)?;
+        self.equal("layout", Layout::Canonical as u32, tensor.layout as u32)?;
+        self.shape(&tensor, dims)
     }
-    Ok(())
-}
 
-/// A buffer holds f32 in this shape.
-fn role(image: &Image<'_>, index: u16, shape: (u16, u16, u16)) -> Result<BufferRepr, ParseError> {
-    let buffer = image.buffer(index)?;
-    let place = Place::Buffer(index.into());
-    equal(place, "element type", Element::F32 as u64, buffer.element as u64)?;
-    same_shape(place, shape, buffer.shape())?;
-    Ok(buffer)
-}
+    #[inline(never)]
+    fn shape(&mut self, tensor: &TensorRepr, dims: [u16; 4]) -> Checked {
+        for (&expected, found) in dims.iter().zip(tensor.dims) {
+            self.equal("dimension", expected.into(), found.into())?;
+        }
+        Some(())
+    }
 
-fn same_shape(place: Place, expected: (u16, u16, u16), found: (u16, u16, u16)) -> Result<(), ParseError> {
-    equal(place, "height", expected.0.into(), found.0.into())?;
-    equal(place, "width", expected.1.into(), found.1.into())?;
-    equal(place, "channels", expected.2.into(), found.2.into())
-}
+    fn embedding(&mut self) -> Checked {
+        let info = self.image.info();
+        let (e, f, t) = (info.embed, info.film, &info.embedding);
+        self.floats(t.class, info.classes, e)?;
+        self.floats(t.guidance, e, GUIDANCE_FEATURES as u16)?;
+        self.dense_weights(t.hidden_weights, [e, e, 1, 1])?;
+        self.floats(t.hidden_scale, e, 1)?;
+        self.floats(t.hidden_bias, e, 1)?;
+        self.dense_weights(t.film_weights, [f, e, 1, 1])?;
+        self.floats(t.film_scale, f, 1)?;
+        self.floats(t.film_bias, f, 1)
+    }
 
-/// The buffers of the sampler and the embedding have their shapes and live long enough.
-fn roles(image: &Image<'_>) -> Result<(), ParseError> {
-    let info = image.info();
-    let r = &info.roles;
-    let (h, w) = (info.height / info.patch.max(1), info.width / info.patch.max(1));
-    // Patch and picture channels are capped at 8 and 4.
-    let state = (h, w, info.patch * info.patch * info.channels);
-    let last = image.stages() - 1;
-    let live =
-        |index: u16, buffer: &BufferRepr, first: u16, until: u16| match buffer.first <= first && until <= buffer.last {
-            true => Ok(()),
-            false => Err(ParseError::new(Place::Info, Problem::NotLive { buffer: index.into() })),
+    /// Weights of a convolution: blocks are for int8 inputs, and whole.
+    fn conv_weights(&mut self, index: u16, dims: [u16; 4], input: Element) -> Checked {
+        let weights = self.tensor(index)?;
+        self.equal("element type", Element::I8 as u32, weights.element as u32)?;
+        self.shape(&weights, dims)?;
+        if cfg!(feature = "blocks") && weights.layout == Layout::Blocks {
+            let [cout, _, _, cin] = dims.map(u32::from);
+            self.equal("element type of the inputs of blocks", Element::I8 as u32, input as u32)?;
+            self.equal("outputs in whole blocks", cout.next_multiple_of(blocks::OUTPUTS as u32), cout)?;
+            self.equal("inputs in whole groups", cin.next_multiple_of(blocks::GROUP as u32), cin)?;
+        }
+        Some(())
+    }
+
+    /// A buffer holds f32 in this shape, from stage `first` to stage `until`.
+    #[inline(never)]
+    fn role(&mut self, index: u16, shape: (u16, u16, u16), (first, until): (u16, u16)) -> Checked {
+        let buffer = self.buffer(index)?;
+        self.place = Place::Buffer(index.into());
+        self.equal("element type", Element::F32 as u32, buffer.element as u32)?;
+        self.same_shape(shape, buffer.shape())?;
+        self.place = Place::Info;
+        if buffer.first <= first && until <= buffer.last { Some(()) } else { self.not_live(index) }
+    }
+
+    #[inline(never)]
+    fn same_shape(&mut self, expected: (u16, u16, u16), found: (u16, u16, u16)) -> Checked {
+        self.equal("height", expected.0.into(), found.0.into())?;
+        self.equal("width", expected.1.into(), found.1.into())?;
+        self.equal("channels", expected.2.into(), found.2.into())
+    }
+
+    /// The buffers of the sampler and the embedding have their shapes and live long enough.
+    fn roles(&mut self) -> Checked {
+        let info = self.image.info();
+        let r = &info.roles;
+        let (h, w) = (info.height / info.patch.max(1), info.width / info.patch.max(1));
+        // Patch and picture channels are capped at 8 and 4.
+        let state = (h, w, info.patch * info.patch * info.channels);
+        let last = self.image.stages() - 1;
+        self.role(r.z, state, (0, last))?;
+        self.role(r.v, state, (last, last))?;
+        self.role(r.film, (1, 1, info.film), (0, 0))?;
+        self.role(r.first, (1, 1, info.embed), (0, 0))?;
+        self.role(r.second, (1, 1, info.embed), (0, 0))?;
+        let own = [r.z, r.film, r.first, r.second];
+        for (i, a) in own.iter().enumerate() {
+            if own.iter().skip(i + 1).any(|b| a == b) {
+                return self.overlap(*a);
+            }
+        }
+        if r.z == r.v { self.overlap(r.v) } else { Some(()) }
+    }
+
+    /// Every operation fits its buffers and tensors, and reads only what holds a value.
+    fn ops(&mut self) -> Checked {
+        let r = self.image.info().roles;
+        let mut written = Written([0; MAX_BUFFERS as usize / 32]);
+        for buffer in [r.z, r.film, r.first, r.second] {
+            written.set(buffer);
+        }
+        for index in 0..self.image.info().counts.ops {
+            self.op(index, &mut written)?;
+        }
+        self.place = Place::Info;
+        if written.get(r.v) { Some(()) } else { self.not_live(r.v) }
+    }
+
+    /// The buffer, which lives at `stage`.
+    #[inline(never)]
+    fn live(&mut self, index: u16, stage: u16) -> Checked<BufferRepr> {
+        let buffer = self.buffer(index)?;
+        if (buffer.first..=buffer.last).contains(&stage) { Some(buffer) } else { self.not_live(index) }
+    }
+
+    fn holds(&mut self, written: &Written, index: u16) -> Checked {
+        if written.get(index) { Some(()) } else { self.not_live(index) }
+    }
+
+    #[inline(never)]
+    fn element(&mut self, what: &'static str, buffer: &BufferRepr, allowed: &[Element]) -> Checked {
+        let found = buffer.element;
+        if allowed.contains(&found) { Some(()) } else { self.fail(Problem::Unknown { what, found: found as u32 }) }
+    }
+
+    fn op(&mut self, index: u16, written: &mut Written) -> Checked {
+        let place = Place::Op(index.into());
+        let stage = index + 1;
+        const SRC: &str = "element type for the source";
+        const DST: &str = "element type for the destination";
+
+        self.place = place;
+        let op = self.op_of(index.into())?;
+        let (src_index, dst_index) = op.buffers();
+        let (src, dst) = (self.live(src_index, stage)?, self.live(dst_index, stage)?);
+        self.holds(written, src_index)?;
+        if op.in_place() {
+            self.holds(written, dst_index)?;
+        }
+        // Different buffers that live at the same time share no bytes, see plan().
+        if src_index == dst_index {
+            return self.overlap(src_index);
+        }
+        if dst_index == self.image.info().roles.z {
+            return self.overlap(dst_index);
+        }
+
+        match op {
+            OpRepr::Quantize { .. } => {
+                self.element(SRC, &src, &[Element::F32])?;
+                self.element(DST, &dst, &[Element::I16])?;
+                self.same_shape(src.shape(), dst.shape())?;
+            }
+            OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
+                self.element(SRC, &src, &[Element::I8, Element::I16])?;
+                let allowed: &[_] = if residual { &[Element::I16] } else { &[Element::I8, Element::I16, Element::F32] };
+                self.element(DST, &dst, allowed)?;
+                self.same_shape((src.height, src.width, dst.channels), dst.shape())?;
+                let (k, cout) = (u16::from(kernel), dst.channels);
+                self.conv_weights(weights, [cout, k, k, src.channels], src.element)?;
+                self.floats(scale, cout, 1)?;
+                self.floats(bias, cout, 1)?;
+                self.place = place;
+                self.accumulators(weights, src.element)?;
+            }
+            OpRepr::NormAct { group, film, gamma, beta, .. } => {
+                self.element(SRC, &src, &[Element::I16])?;
+                self.element(DST, &dst, &[Element::I8, Element::I16])?;
+                self.same_shape(src.shape(), dst.shape())?;
+                let ch = src.channels;
+                self.whole("channels in whole groups", ch, group)?;
+                self.at_most("values in a group", src.cells() * u64::from(group), MAX_GROUP_VALUES)?;
+                self.floats(gamma, ch, 1)?;
+                self.floats(beta, ch, 1)?;
+                self.place = place;
+                if film != NONE {
+                    self.live(self.image.info().roles.film, stage)?;
+                    let end = u64::from(film) + 2 * u64::from(ch);
+                    self.at_most("end in the film row", end, self.image.info().film.into())?;
+                }
+            }
+            OpRepr::AvgPool2 { .. } | OpRepr::UpsampleAdd { .. } => {
+                self.element(SRC, &src, &[Element::I16])?;
+                self.element(DST, &dst, &[Element::I16])?;
+                let pool = matches!(op, OpRepr::AvgPool2 { .. });
+                let (large, small) = if pool { (&src, &dst) } else { (&dst, &src) };
+                self.halves(large, small)?;
+            }
+            OpRepr::Attention { scores, heads, .. } => {
+                self.element(SRC, &src, &[Element::I8])?;
+                self.element(DST, &dst, &[Element::I8])?;
+                self.equal("height", src.height.into(), dst.height.into())?;
+                self.equal("width", src.width.into(), dst.width.into())?;
+                self.equal("source channels", 3 * u32::from(dst.channels), src.channels.into())?;
+                self.whole("channels in whole heads", dst.channels, heads)?;
+                let buffer = self.live(scores, stage)?;
+                self.element("element type for the scores", &buffer, &[Element::F32])?;
+                self.equal64("scores", dst.cells(), buffer.len())?;
+                // Scratch must not be one of the sampler's own buffers.
+                let r = self.image.info().roles;
+                if [r.z, r.film, src_index, dst_index].contains(&scores) {
+                    return self.overlap(scores);
+                }
+            }
+        }
+        written.set(dst_index);
+        Some(())
+    }
+
+    /// `channels` are a multiple of `of`.
+    fn whole(&mut self, what: &'static str, channels: u16, of: u8) -> Checked {
+        let channels = u32::from(channels);
+        self.equal(what, channels.next_multiple_of(u32::from(of).max(1)), channels)
+    }
+
+    /// `small` is half as high and wide as `large`, with the same channels.
+    fn halves(&mut self, large: &BufferRepr, small: &BufferRepr) -> Checked {
+        self.equal("height", 2 * u32::from(small.height), large.height.into())?;
+        self.equal("width", 2 * u32::from(small.width), large.width.into())?;
+        self.equal("channels", small.channels.into(), large.channels.into())
+    }
+
+    /// No input can overflow the i32 accumulator, at no point of the sum: with |q| <= Q, every partial sum is at most
+    /// Q times the sum of |w|, twice that with a zero point.
+    fn accumulators(&mut self, weights: u16, input: Element) -> Checked {
+        let largest = if input == Element::I8 { 2 * 128 } else { 32768 };
+        // The place is the operation's.
+        let Ok(tensor) = self.image.tensor(weights) else { return Some(()) };
+        let [cout, height, width, cin] = tensor.dims.map(usize::from);
+        let (row, weights) = (height * width * cin, self.image.weights(weights));
+        if cfg!(feature = "blocks") && tensor.layout == Layout::Blocks {
+            for block in weights.int8().chunks_exact((row * blocks::OUTPUTS).max(1)).take(cout / blocks::OUTPUTS) {
+                let mut sums = [0; blocks::OUTPUTS];
+                for (i, group) in block.chunks_exact(blocks::GROUP).enumerate() {
+                    sums[i % blocks::OUTPUTS] += magnitudes(group);
+                }
+                for sum in sums {
+                    self.accumulator(sum, largest)?;
+                }
+            }
+            return Some(());
+        }
+        for channel in 0..cout {
+            let mut sum = 0;
+            weights.each((channel, row), 0, row, |_, some| sum += magnitudes(some));
+            self.accumulator(sum, largest)?;
+        }
+        Some(())
+    }
+
+    fn accumulator(&mut self, sum: u32, largest: u32) -> Checked {
+        self.at_most("largest accumulator", u64::from(sum) * u64::from(largest), MAX_SUM)
+    }
+
+    /// Angles fall from at most pi/2 to above 0, an encoder's rise from 0 to below pi/2; every factor is usable.
+    fn steps(&mut self) -> Checked {
+        // pi/2 as f32 or a rounding above.
+        let most = 1.571f32;
+        let mut before = None;
+        for step in 0..usize::from(self.image.info().steps) {
+            self.place = Place::Step(step);
+            let phi = self.image.phi(step);
+            let follows = match (self.image.info().direction, before) {
+                (Direction::ToPicture, before) => phi > 0.0 && phi < before.unwrap_or(most),
+                // A picture is where it starts: no noise is in it.
+                (Direction::ToNoise, None) => phi == 0.0,
+                (Direction::ToNoise, Some(before)) => phi > before && phi < FRAC_PI_2,
+            };
+            if !follows {
+                return self.fail(Problem::BadNumber { what: "angle", found: phi });
+            }
+            before = Some(phi);
+            if let Some(&byte) = self.image.step_padding(step).iter().find(|&&byte| byte != 0) {
+                return self.fail(Problem::Unknown { what: "reserved field", found: byte.into() });
+            }
+            for &value in self.image.time(step) {
+                self.finite("time row", value)?;
+            }
+            for op in 0..usize::from(self.image.info().counts.ops) {
+                self.params(step, op)?;
+            }
+        }
+        Some(())
+    }
+
+    fn params(&mut self, step: usize, index: usize) -> Checked {
+        self.place = Place::StepOp { step, op: index };
+        let p = self.image.params(step, index);
+        let op = self.op_of(index)?;
+        let (src, dst) = op.buffers();
+        // What an operation does not use is checked too, so that a file has one meaning.
+        self.finite("a", p.a)?;
+        self.finite("b", p.b)?;
+        self.finite("c", p.c)?;
+        // Which of them are factors, and whose zero point it is.
+        let (a, b, c, zero) = match op {
+            OpRepr::Quantize { .. } => (true, false, false, None),
+            OpRepr::Conv { residual, .. } => (true, true, residual, Some(src)),
+            OpRepr::NormAct { .. } => (true, true, false, Some(dst)),
+            OpRepr::AvgPool2 { .. } => (false, false, false, None),
+            OpRepr::UpsampleAdd { .. } => (true, false, true, None),
+            // Zero points of qkv and output are 0.
+            OpRepr::Attention { .. } => (true, true, false, None),
         };
-    live(r.z, &role(image, r.z, state)?, 0, last)?;
-    live(r.v, &role(image, r.v, state)?, last, last)?;
-    live(r.film, &role(image, r.film, (1, 1, info.film))?, 0, 0)?;
-    live(r.first, &role(image, r.first, (1, 1, info.embed))?, 0, 0)?;
-    live(r.second, &role(image, r.second, (1, 1, info.embed))?, 0, 0)?;
-    for (i, a) in [r.z, r.film, r.first, r.second].into_iter().enumerate() {
-        for b in [r.z, r.film, r.first, r.second].into_iter().skip(i + 1) {
-            if a == b {
-                return Err(ParseError::new(Place::Info, Problem::Overlap { with: a.into() }));
+        for (used, what, value) in [(a, "a", p.a), (b, "b", p.b), (c, "c", p.c)] {
+            if used {
+                self.number(what, value, MIN_FACTOR)?;
             }
         }
+        let i8s = match zero {
+            Some(buffer) => self.buffer(buffer)?.element == Element::I8,
+            None => false,
+        };
+        let usable = if i8s { (-128..=127).contains(&p.zp) } else { p.zp == 0 };
+        if usable { Some(()) } else { self.fail(Problem::BadNumber { what: "zero point", found: p.zp as f32 }) }
     }
-    match r.z == r.v {
-        true => Err(ParseError::new(Place::Info, Problem::Overlap { with: r.v.into() })),
-        false => Ok(()),
+
+    /// What the info record says about work and memory is so.
+    fn totals(&mut self) -> Checked {
+        let info = self.image.info();
+        let macs: u64 = (0..usize::from(info.counts.ops)).map(|op| self.image.op_macs(op)).sum();
+        self.place = Place::Info;
+        self.equal64("MACs per step", macs + self.image.embed_macs(), info.macs_per_step)?;
+        let mut peak = (0, 0);
+        for stage in 0..self.image.stages() {
+            let live = self.live_bytes(stage)?;
+            if live > peak.0 {
+                peak = (live, stage);
+            }
+        }
+        self.equal64("peak size", peak.0, info.peak_bytes.into())?;
+        self.equal("peak stage", peak.1.into(), info.peak_stage.into())
+    }
+
+    /// Bytes of the buffers that live at `stage`.
+    fn live_bytes(&mut self, stage: u16) -> Checked<u64> {
+        let mut bytes = 0;
+        for i in 0..self.image.info().counts.buffers {
+            let buffer = self.buffer(i)?;
+            if (buffer.first..=buffer.last).contains(&stage) {
+                bytes += buffer.bytes();
+            }
+        }
+        Some(bytes)
     }
 }
 
 /// Which buffers hold a value.
-struct Written([u64; MAX_BUFFERS as usize / 64]);
+struct Written([u32; MAX_BUFFERS as usize / 32]);
 
 impl Written {
     fn set(&mut self, buffer: u16) {
-        if let Some(word) = self.0.get_mut(usize::from(buffer / 64)) {
-            *word |= 1 << (buffer % 64);
+        if let Some(word) = self.0.get_mut(usize::from(buffer / 32)) {
+            *word |= 1 << (buffer % 32);
         }
     }
 
     fn get(&self, buffer: u16) -> bool {
-        self.0.get(usize::from(buffer / 64)).is_some_and(|word| word >> (buffer % 64) & 1 == 1)
+        self.0.get(usize::from(buffer / 32)).is_some_and(|word| word >> (buffer % 32) & 1 == 1)
     }
 }
 
-/// Every operation fits its buffers and tensors, and reads only what holds a value.
-fn ops(image: &Image<'_>) -> Result<(), ParseError> {
-    let r = image.info().roles;
-    let mut written = Written([0; MAX_BUFFERS as usize / 64]);
-    for buffer in [r.z, r.film, r.first, r.second] {
-        written.set(buffer);
-    }
-    for index in 0..image.info().counts.ops {
-        op(image, index, &mut written)?;
-    }
-    match written.get(r.v) {
-        true => Ok(()),
-        false => Err(ParseError::new(Place::Info, Problem::NotLive { buffer: r.v.into() })),
-    }
-}
-
-fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseError> {
-    let place = Place::Op(index.into());
-    let stage = index + 1;
-    let not_live = |buffer: u16| ParseError::new(place, Problem::NotLive { buffer: buffer.into() });
-    let live = |index: u16| {
-        let buffer = image.buffer(index)?;
-        match (buffer.first..=buffer.last).contains(&stage) {
-            true => Ok(buffer),
-            false => Err(not_live(index)),
-        }
-    };
-    let holds = |written: &Written, index: u16| match written.get(index) {
-        true => Ok(()),
-        false => Err(not_live(index)),
-    };
-    let element = |what, buffer: &BufferRepr, allowed: &[Element]| match allowed.contains(&buffer.element) {
-        true => Ok(()),
-        false => Err(ParseError::new(place, Problem::Unknown { what, found: buffer.element as u32 })),
-    };
-    const SRC: &str = "element type for the source";
-    const DST: &str = "element type for the destination";
-
-    let op = image.op(index.into())?;
-    let (src_index, dst_index) = op.buffers();
-    let (src, dst) = (live(src_index)?, live(dst_index)?);
-    holds(written, src_index)?;
-    if op.in_place() {
-        holds(written, dst_index)?;
-    }
-    // Different buffers that live at the same time share no bytes, see plan().
-    if src_index == dst_index {
-        return Err(ParseError::new(place, Problem::Overlap { with: src_index.into() }));
-    }
-    if dst_index == image.info().roles.z {
-        return Err(ParseError::new(place, Problem::Overlap { with: dst_index.into() }));
-    }
-
-    match op {
-        OpRepr::Quantize { .. } => {
-            element(SRC, &src, &[Element::F32])?;
-            element(DST, &dst, &[Element::I16])?;
-            same_shape(place, src.shape(), dst.shape())?;
-        }
-        OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
-            element(SRC, &src, &[Element::I8, Element::I16])?;
-            let allowed: &[_] = if residual { &[Element::I16] } else { &[Element::I8, Element::I16, Element::F32] };
-            element(DST, &dst, allowed)?;
-            same_shape(place, (src.height, src.width, dst.channels), dst.shape())?;
-            let (k, cout) = (u16::from(kernel), dst.channels);
-            conv_weights(image, weights, [cout, k, k, src.channels], src.element)?;
-            tensor(image, scale, Element::F32, [cout, 1, 1, 1])?;
-            tensor(image, bias, Element::F32, [cout, 1, 1, 1])?;
-            accumulators(image, place, weights, src.element)?;
-        }
-        OpRepr::NormAct { group, film, gamma, beta, .. } => {
-            element(SRC, &src, &[Element::I16])?;
-            element(DST, &dst, &[Element::I8, Element::I16])?;
-            same_shape(place, src.shape(), dst.shape())?;
-            let ch = src.channels;
-            let group = u16::from(group);
-            equal(place, "channels in whole groups", ch.next_multiple_of(group.max(1)).into(), ch.into())?;
-            at_most(place, "values in a group", src.cells() * u64::from(group), MAX_GROUP_VALUES)?;
-            tensor(image, gamma, Element::F32, [ch, 1, 1, 1])?;
-            tensor(image, beta, Element::F32, [ch, 1, 1, 1])?;
-            if film != NONE {
-                live(image.info().roles.film)?;
-                at_most(place, "end in the film row", u64::from(film) + 2 * u64::from(ch), image.info().film.into())?;
-            }
-        }
-        OpRepr::AvgPool2 { .. } => {
-            element(SRC, &src, &[Element::I16])?;
-            element(DST, &dst, &[Element::I16])?;
-            halves(place, &src, &dst)?;
-        }
-        OpRepr::UpsampleAdd { .. } => {
-            element(SRC, &src, &[Element::I16])?;
-            element(DST, &dst, &[Element::I16])?;
-            halves(place, &dst, &src)?;
-        }
-        OpRepr::Attention { scores, heads, .. } => {
-            element(SRC, &src, &[Element::I8])?;
-            element(DST, &dst, &[Element::I8])?;
-            equal(place, "height", src.height.into(), dst.height.into())?;
-            equal(place, "width", src.width.into(), dst.width.into())?;
-            equal(place, "source channels", 3 * u64::from(dst.channels), src.channels.into())?;
-            let whole = dst.channels.next_multiple_of(u16::from(heads).max(1));
-            equal(place, "channels in whole heads", whole.into(), dst.channels.into())?;
-            let buffer = live(scores)?;
-            element("element type for the scores", &buffer, &[Element::F32])?;
-            equal(place, "scores", dst.cells(), buffer.len())?;
-            // Scratch must not be one of the sampler's own buffers.
-            let r = image.info().roles;
-            if [r.z, r.film, src_index, dst_index].contains(&scores) {
-                return Err(ParseError::new(place, Problem::Overlap { with: scores.into() }));
-            }
-        }
-    }
-    written.set(dst_index);
-    Ok(())
-}
-
-/// `small` is half as high and wide as `large`, with the same channels.
-fn halves(place: Place, large: &BufferRepr, small: &BufferRepr) -> Result<(), ParseError> {
-    equal(place, "height", 2 * u64::from(small.height), large.height.into())?;
-    equal(place, "width", 2 * u64::from(small.width), large.width.into())?;
-    equal(place, "channels", small.channels.into(), large.channels.into())
-}
-
-/// No input can overflow the i32 accumulator, at no point of the sum: with |q| <= Q, every partial sum is at most
-/// Q times the sum of |w|, twice that with a zero point.
-fn accumulators(image: &Image<'_>, place: Place, weights: u16, input: Element) -> Result<(), ParseError> {
-    let largest: u64 = if input == Element::I8 { 2 * 128 } else { 32768 };
-    let tensor = image.tensor(weights)?;
-    let [cout, height, width, cin] = tensor.dims.map(usize::from);
-    let (row, values) = (height * width * cin, image.i8s(weights));
-    let sum = |weights: &[i8]| weights.iter().map(|&w| u64::from(w.unsigned_abs())).sum::<u64>();
-    match tensor.layout {
-        Layout::Canonical => {
-            for row in values.chunks_exact(row.max(1)) {
-                at_most(place, "largest accumulator", sum(row) * largest, MAX_SUM)?;
-            }
-        }
-        Layout::Blocks => {
-            for block in values.chunks_exact((row * blocks::OUTPUTS).max(1)).take(cout / blocks::OUTPUTS) {
-                let mut sums = [0; blocks::OUTPUTS];
-                for (i, group) in block.chunks_exact(blocks::GROUP).enumerate() {
-                    sums[i % blocks::OUTPUTS] += sum(group);
-                }
-                for sum in sums {
-                    at_most(place, "largest accumulator", sum * largest, MAX_SUM)?;
-                }
-            }
-        }
-        Layout::Int4 => {
-            let Weights::Int4(weights) = image.weights(weights) else { return Ok(()) };
-            for channel in 0..cout {
-                let mut total = 0;
-                weights.each(channel, 0, row, |_, some| total += sum(some));
-                at_most(place, "largest accumulator", total * largest, MAX_SUM)?;
-            }
-        }
-    }
-    Ok(())
+/// Sum of |w|, which fits: an output channel has at most 9 * 4096 weights.
+fn magnitudes(weights: &[i8]) -> u32 {
+    weights.iter().map(|&w| u32::from(w.unsigned_abs())).sum()
 }
 
 /// Largest accumulator.
 const MAX_SUM: u64 = i32::MAX as u64;
-
-/// Angles fall from at most pi/2 to above 0, an encoder's rise from 0 to below pi/2; every factor is usable.
-fn steps(image: &Image<'_>) -> Result<(), ParseError> {
-    // pi/2 as f32 or a rounding above.
-    let most = 1.571f32;
-    let mut before = None;
-    for step in 0..usize::from(image.info().steps) {
-        let place = Place::Step(step);
-        let phi = image.phi(step);
-        let follows = match (image.info().direction, before) {
-            (Direction::ToPicture, before) => phi > 0.0 && phi < before.unwrap_or(most),
-            // A picture is where it starts: no noise is in it.
-            (Direction::ToNoise, None) => phi == 0.0,
-            (Direction::ToNoise, Some(before)) => phi > before && phi < FRAC_PI_2,
-        };
-        if !follows {
-            return Err(ParseError::new(place, Problem::BadNumber { what: "angle", found: phi }));
-        }
-        before = Some(phi);
-        if let Some(&byte) = image.step_padding(step).iter().find(|&&byte| byte != 0) {
-            return Err(ParseError::new(place, Problem::Unknown { what: "reserved field", found: byte.into() }));
-        }
-        for &value in image.time(step) {
-            finite(place, "time row", value)?;
-        }
-        for op in 0..usize::from(image.info().counts.ops) {
-            params(image, step, op)?;
-        }
-    }
-    Ok(())
-}
-
-fn params(image: &Image<'_>, step: usize, index: usize) -> Result<(), ParseError> {
-    let place = Place::StepOp { step, op: index };
-    let p = image.params(step, index);
-    let op = image.op(index)?;
-    let (src, dst) = op.buffers();
-    let zero_point = |element| match (element, p.zp) {
-        (Element::I8, -128..=127) | (_, 0) => Ok(()),
-        _ => Err(ParseError::new(place, Problem::BadNumber { what: "zero point", found: p.zp as f32 })),
-    };
-    // What an operation does not use is checked too, so that a file has one meaning.
-    finite(place, "a", p.a)?;
-    finite(place, "b", p.b)?;
-    finite(place, "c", p.c)?;
-    match op {
-        OpRepr::Quantize { .. } => {
-            factor(place, "a", p.a)?;
-            zero_point(Element::F32)
-        }
-        OpRepr::Conv { residual, .. } => {
-            factor(place, "a", p.a)?;
-            factor(place, "b", p.b)?;
-            if residual {
-                factor(place, "c", p.c)?;
-            }
-            zero_point(image.buffer(src)?.element)
-        }
-        OpRepr::NormAct { .. } => {
-            factor(place, "a", p.a)?;
-            factor(place, "b", p.b)?;
-            zero_point(image.buffer(dst)?.element)
-        }
-        OpRepr::AvgPool2 { .. } => zero_point(Element::I16),
-        OpRepr::UpsampleAdd { .. } => {
-            factor(place, "a", p.a)?;
-            factor(place, "c", p.c)?;
-            zero_point(Element::I16)
-        }
-        OpRepr::Attention { .. } => {
-            factor(place, "a", p.a)?;
-            factor(place, "b", p.b)?;
-            // Zero points of qkv and output are 0.
-            zero_point(Element::F32)
-        }
-    }
-}
-
-/// What the info record says about work and memory is so.
-fn totals(image: &Image<'_>) -> Result<(), ParseError> {
-    let info = image.info();
-    let macs: u64 = (0..usize::from(info.counts.ops)).map(|op| image.op_macs(op)).sum();
-    equal(Place::Info, "MACs per step", macs + image.embed_macs(), info.macs_per_step)?;
-    let mut peak = (0, 0);
-    for stage in 0..image.stages() {
-        let live = live_bytes(image, stage)?;
-        if live > peak.0 {
-            peak = (live, stage);
-        }
-    }
-    equal(Place::Info, "peak size", peak.0, info.peak_bytes.into())?;
-    equal(Place::Info, "peak stage", peak.1.into(), info.peak_stage.into())
-}
-
-/// Bytes of the buffers that live at `stage`.
-fn live_bytes(image: &Image<'_>, stage: u16) -> Result<u64, ParseError> {
-    let mut bytes = 0;
-    for i in 0..image.info().counts.buffers {
-        let buffer = image.buffer(i)?;
-        if (buffer.first..=buffer.last).contains(&stage) {
-            bytes += buffer.bytes();
-        }
-    }
-    Ok(bytes)
-}

@@ -183,17 +183,37 @@ mod field {
     pub const RESERVED: usize = 85;
 }
 
-fn within(what: &'static str, found: u64, min: u64, max: u64) -> Result<(), ParseError> {
-    if found < min || found > max {
-        return Err(ParseError::new(Place::Info, Problem::OutOfRange { what, found, min, max }));
-    }
-    Ok(())
+/// A field of 16 bits and what it may be.
+struct Bounds {
+    what: &'static str,
+    at: u8,
+    min: u8,
+    max: u16,
 }
 
-fn multiple(what: &'static str, found: u64, of: u64) -> Result<(), ParseError> {
-    if !found.is_multiple_of(of) {
-        let expected = found.next_multiple_of(of.max(1));
-        return Err(ParseError::new(Place::Info, Problem::Mismatch { what, expected, found }));
+const fn bounds(what: &'static str, at: usize, min: u8, max: u16) -> Bounds {
+    Bounds { what, at: at as u8, min, max }
+}
+
+/// In the order in which they are looked at: a table is a quarter of the calls' code.
+static BOUNDS: [Bounds; 11] = [
+    bounds("picture height", field::HEIGHT, 1, MAX_SIDE),
+    bounds("picture width", field::WIDTH, 1, MAX_SIDE),
+    bounds("picture channels", field::CHANNELS, 1, MAX_PICTURE_CHANNELS),
+    bounds("patch", field::PATCH, 1, MAX_PATCH),
+    bounds("number of classes", field::CLASSES, 1, MAX_CLASSES),
+    bounds("number of steps", field::STEPS, 1, MAX_STEPS),
+    bounds("embedding width", field::EMBED, 8, MAX_EMBED),
+    bounds("film width", field::FILM, 1, MAX_FILM),
+    bounds("number of ops", field::COUNTS, 1, MAX_OPS),
+    bounds("number of buffers", field::COUNTS + 2, 1, MAX_BUFFERS),
+    bounds("number of tensors", field::COUNTS + 4, 1, MAX_TENSORS),
+];
+
+fn within(what: &'static str, found: u32, min: u32, max: u32) -> Result<(), ParseError> {
+    if found < min || found > max {
+        let (found, min, max) = (found.into(), min.into(), max.into());
+        return Err(ParseError::new(Place::Info, Problem::OutOfRange { what, found, min, max }));
     }
     Ok(())
 }
@@ -233,6 +253,10 @@ impl InfoRepr {
             1 => Direction::ToNoise,
             other => return fail(Problem::Unknown { what: "direction", found: other.into() }),
         };
+        for &Bounds { what, at, min, max } in &BOUNDS {
+            let [low, high] = [0, 1].map(|byte| record.get(usize::from(at) + byte).copied().unwrap_or_default());
+            within(what, u16::from_le_bytes([low, high]).into(), min.into(), max.into())?;
+        }
         let info = Self {
             height: u16_of(field::HEIGHT),
             width: u16_of(field::WIDTH),
@@ -284,27 +308,31 @@ impl InfoRepr {
     }
 
     fn check(&self) -> Result<(), ParseError> {
-        within("picture height", self.height.into(), 1, MAX_SIDE.into())?;
-        within("picture width", self.width.into(), 1, MAX_SIDE.into())?;
-        within("picture channels", self.channels.into(), 1, MAX_PICTURE_CHANNELS.into())?;
-        within("patch", self.patch.into(), 1, MAX_PATCH.into())?;
-        multiple("picture height", self.height.into(), self.patch.into())?;
-        multiple("picture width", self.width.into(), self.patch.into())?;
-        within("number of classes", self.classes.into(), 1, MAX_CLASSES.into())?;
-        within("number of steps", self.steps.into(), 1, MAX_STEPS.into())?;
-        within("embedding width", self.embed.into(), 8, MAX_EMBED.into())?;
-        multiple("embedding width", self.embed.into(), 8)?;
-        within("film width", self.film.into(), 1, MAX_FILM.into())?;
-        within("number of ops", self.counts.ops.into(), 1, MAX_OPS.into())?;
-        within("number of buffers", self.counts.buffers.into(), 1, MAX_BUFFERS.into())?;
-        within("number of tensors", self.counts.tensors.into(), 1, MAX_TENSORS.into())?;
-        within("arena size", self.arena_bytes.into(), 16, MAX_ARENA_BYTES.into())?;
-        multiple("arena size", self.arena_bytes.into(), IMAGE_ALIGN as u64)?;
-        within("peak stage", self.peak_stage.into(), 0, u64::from(self.counts.ops) + 1)?;
-        within("peak size", self.peak_bytes.into(), 1, self.arena_bytes.into())?;
-        multiple("scratch offset", self.scratch_offset.into(), IMAGE_ALIGN as u64)?;
-        let scratch_end = u64::from(self.scratch_offset) + u64::from(self.scratch_bytes);
-        within("end of scratch", scratch_end, 0, self.arena_bytes.into())?;
+        let multiples = [
+            ("picture height", u32::from(self.height), u32::from(self.patch)),
+            ("picture width", self.width.into(), self.patch.into()),
+            ("embedding width", self.embed.into(), 8),
+            ("arena size", self.arena_bytes, IMAGE_ALIGN as u32),
+            ("scratch offset", self.scratch_offset, IMAGE_ALIGN as u32),
+        ];
+        for (what, found, of) in multiples {
+            let above = found % of.max(1);
+            if above != 0 {
+                let expected = u64::from(found - above) + u64::from(of);
+                let found = found.into();
+                return Err(ParseError::new(Place::Info, Problem::Mismatch { what, expected, found }));
+            }
+        }
+        let scratch_end = self.scratch_offset.saturating_add(self.scratch_bytes);
+        let ranges = [
+            ("arena size", self.arena_bytes, IMAGE_ALIGN as u32, MAX_ARENA_BYTES),
+            ("peak stage", self.peak_stage.into(), 0, u32::from(self.counts.ops) + 1),
+            ("peak size", self.peak_bytes, 1, self.arena_bytes),
+            ("end of scratch", scratch_end, 0, self.arena_bytes),
+        ];
+        for (what, found, min, max) in ranges {
+            within(what, found, min, max)?;
+        }
         let bad = |what, found| Err(ParseError::new(Place::Info, Problem::BadNumber { what, found }));
         if !(0.0..=MAX_W).contains(&self.w_min) {
             return bad("smallest w", self.w_min);

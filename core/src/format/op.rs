@@ -115,8 +115,10 @@ struct Raw {
 }
 
 impl Raw {
-    fn read(record: &[u8; OP_LEN]) -> Self {
-        Self {
+    /// `None` where bytes that are no field's are not 0.
+    fn read(record: &[u8; OP_LEN]) -> Option<Self> {
+        let [_, _, _, 0, _, _, _, _, _, _, _, _, _, _, _, _, _, _, 0, 0, 0, 0, 0, 0] = *record else { return None };
+        Some(Self {
             kind: record[field::KIND],
             flags: record[field::FLAGS],
             size: record[field::SIZE],
@@ -125,7 +127,7 @@ impl Raw {
             aux: u16_at(record, field::AUX),
             film: u16_at(record, field::FILM),
             tensors: [u16_at(record, field::TENSOR0), u16_at(record, field::TENSOR1), u16_at(record, field::TENSOR2)],
-        }
+        })
     }
 
     fn write(&self, out: &mut [u8; OP_LEN]) {
@@ -151,7 +153,8 @@ impl OpRepr {
     /// An unknown kind or a field out of range.
     pub fn parse(record: &[u8; OP_LEN], index: usize) -> Result<Self, ParseError> {
         let fail = |problem| Err(ParseError::new(Place::Op(index), problem));
-        let raw = Raw::read(record);
+        let unused = Problem::Unknown { what: "value in an unused field", found: record[field::KIND].into() };
+        let Some(raw) = Raw::read(record) else { return fail(unused) };
         let Raw { kind, flags, size, src, dst, aux, film, tensors } = raw;
         if flags > 1 {
             return fail(Problem::Unknown { what: "flags", found: flags.into() });
@@ -182,18 +185,20 @@ impl OpRepr {
             6 => return fail(Problem::OutOfRange { what: "heads", found: size.into(), min: 1, max: MAX_HEADS.into() }),
             other => return fail(Problem::Unknown { what: "operation", found: other.into() }),
         };
-        let mut canonical = [0; OP_LEN];
-        op.emit(&mut canonical);
-        if canonical != *record {
-            return fail(Problem::Unknown { what: "value in an unused field", found: kind.into() });
+        if op.raw() != raw {
+            return fail(unused);
         }
         Ok(op)
     }
 
     /// Writes the record.
     pub fn emit(&self, out: &mut [u8; OP_LEN]) {
+        self.raw().write(out);
+    }
+
+    fn raw(&self) -> Raw {
         let none = Raw { kind: 0, flags: 0, size: 0, src: NONE, dst: NONE, aux: NONE, film: NONE, tensors: [NONE; 3] };
-        let raw = match *self {
+        match *self {
             Self::Quantize { src, dst } => Raw { kind: 1, src, dst, ..none },
             Self::Conv { src, dst, kernel, residual, weights, scale, bias } => {
                 let flags = if residual { RESIDUAL } else { 0 };
@@ -206,8 +211,7 @@ impl OpRepr {
             Self::AvgPool2 { src, dst } => Raw { kind: 4, src, dst, ..none },
             Self::UpsampleAdd { src, dst } => Raw { kind: 5, src, dst, ..none },
             Self::Attention { src, dst, scores, heads } => Raw { kind: 6, size: heads, src, dst, aux: scores, ..none },
-        };
-        raw.write(out);
+        }
     }
 
     /// The buffers read and written: `(src, dst)`.

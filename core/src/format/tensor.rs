@@ -44,8 +44,10 @@ impl TensorRepr {
         let fail = |problem| Err(ParseError::new(place, problem));
         let layout = match record[13] {
             0 => Layout::Canonical,
-            1 => Layout::Blocks,
-            2 => Layout::Int4,
+            1 if cfg!(feature = "blocks") => Layout::Blocks,
+            1 => return fail(Problem::LeftOut { feature: "blocks" }),
+            2 if cfg!(feature = "int4") => Layout::Int4,
+            2 => return fail(Problem::LeftOut { feature: "int4" }),
             other => return fail(Problem::Unknown { what: "layout", found: other.into() }),
         };
         let tensor = Self {
@@ -102,6 +104,7 @@ impl TensorRepr {
     pub fn bytes(&self) -> u64 {
         match self.layout {
             Layout::Canonical | Layout::Blocks => self.len().saturating_mul(self.element.bytes()),
+            Layout::Int4 if cfg!(not(feature = "int4")) => 0,
             Layout::Int4 => {
                 let [rows, row @ ..] = self.dims.map(u64::from);
                 // Three factors below 2^16.

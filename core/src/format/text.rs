@@ -28,7 +28,7 @@ impl<'a> Iterator for Strings<'a> {
 ///
 /// # Errors
 /// A length beyond the section, or bytes that are not UTF-8.
-pub(super) fn check(section: &[u8], per_record: usize, place: impl Fn(usize) -> Place) -> Result<usize, ParseError> {
+pub(super) fn check(section: &[u8], per_record: usize, place: fn(usize) -> Place) -> Result<usize, ParseError> {
     let mut rest = section;
     let mut count = 0;
     loop {
@@ -40,16 +40,62 @@ pub(super) fn check(section: &[u8], per_record: usize, place: impl Fn(usize) -> 
         for _ in 0..per_record {
             let short = Problem::TooShort { need: section.len().saturating_add(1), have: section.len() };
             let (string, after) = split(rest).ok_or(ParseError::new(place(count), short))?;
-            core::str::from_utf8(string).map_err(|_| ParseError::new(place(count), Problem::NotUtf8))?;
+            if !is_utf8(string) {
+                return Err(ParseError::new(place(count), Problem::NotUtf8));
+            }
             rest = after;
         }
         count += 1;
     }
 }
 
+/// Whether bytes are UTF-8 (RFC 3629). The library's function is four times as large: it is made for long texts.
+#[inline(never)]
+fn is_utf8(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some((&lead, after)) = rest.split_first() {
+        // Bits of the lead byte, and the smallest number that needs so many bytes.
+        let (more, bits, least) = match lead {
+            0..0x80 => (0, lead, 0),
+            0xc0..0xe0 => (1, lead & 0x1f, 0x80),
+            0xe0..0xf0 => (2, lead & 0xf, 0x800),
+            0xf0..0xf8 => (3, lead & 7, 0x1_0000),
+            _ => return false,
+        };
+        let Some((continued, after)) = after.split_at_checked(more) else { return false };
+        let mut number = u32::from(bits);
+        for &byte in continued {
+            if byte & 0xc0 != 0x80 {
+                return false;
+            }
+            number = number << 6 | u32::from(byte & 0x3f);
+        }
+        if number < least || number > 0x10_ffff || number >> 11 == 0x1b {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn utf8_is_what_the_library_says() {
+        // All starts of two bytes, with every kind of byte behind them.
+        for start in 0..=u16::MAX {
+            let [a, b] = start.to_be_bytes();
+            assert_eq!(is_utf8(&[a, b]), core::str::from_utf8(&[a, b]).is_ok(), "{a:x} {b:x}");
+            for c in [0, 0x7f, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xff] {
+                for bytes in [&[a, b, c][..], &[a, b, c, 0x80], &[a, b, c, 0xbf, 0x41], &[0x41, a, b, c, 0xc2]] {
+                    assert_eq!(is_utf8(bytes), core::str::from_utf8(bytes).is_ok(), "{bytes:x?}");
+                }
+            }
+        }
+        assert!(is_utf8(b""));
+    }
 
     #[test]
     fn lists_end_at_a_zero_length_or_the_section() {

@@ -31,6 +31,10 @@ pub struct Int4<'a> {
     multipliers: &'a [u8],
     /// Weights of a row.
     row: usize,
+    /// Without the feature there is no such matrix, and the compiler leaves out what would work with it.
+    #[cfg(not(feature = "int4"))]
+    #[expect(dead_code, reason = "its type is what matters")]
+    none: core::convert::Infallible,
 }
 
 /// Bytes of a matrix, saturating: those of the chunks, and all.
@@ -46,6 +50,7 @@ pub const fn packed_len(rows: usize, row: usize) -> usize {
 
 impl<'a> Int4<'a> {
     /// The matrix in `bytes`; `None` when they are not as many as it has.
+    #[cfg(feature = "int4")]
     pub fn new(bytes: &'a [u8], rows: usize, row: usize) -> Option<Self> {
         let (chunks, all) = self::bytes(rows as u64, row as u64);
         if bytes.len() as u64 != all {
@@ -53,6 +58,12 @@ impl<'a> Int4<'a> {
         }
         let (chunks, multipliers) = bytes.split_at_checked(chunks as usize)?;
         Some(Self { chunks, multipliers, row })
+    }
+
+    /// `None`: the feature `int4` is off.
+    #[cfg(not(feature = "int4"))]
+    pub fn new(_bytes: &'a [u8], _rows: usize, _row: usize) -> Option<Self> {
+        None
     }
 
     /// The first multiplier that is 0, or else bits that should be 0 and are not.

@@ -29,6 +29,21 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Weights `from .. from + count` of row `index`, of `row` weights, some at a time: how many came before, and them.
+    #[inline]
+    pub(crate) fn each(
+        &self,
+        (index, row): (usize, usize),
+        from: usize,
+        count: usize,
+        mut f: impl FnMut(usize, &[i8]),
+    ) {
+        match self {
+            Self::Int8(weights) => f(0, part(weights, index * row + from, count)),
+            Self::Int4(weights) => weights.each(index, from, count, f),
+        }
+    }
+
     /// Rows `first .. first + count`, of `row` weights each: where they are, or decoded into `room`.
     #[inline]
     pub fn rows<'s>(&self, first: usize, count: usize, row: usize, room: &'s mut [i8]) -> &'s [i8]

@@ -15,21 +15,29 @@ pub fn signed_prefix(version: u32, bytes: u32) -> [u8; 24] {
 }
 
 /// Takes the image in pieces, then says whether the signature holds.
+///
+/// None of its functions is inlined: points of the curve are large, and those of one must not lie on the stack beside those
+/// of another.
 pub(super) struct Verifier(VerifyingState);
 
 impl Verifier {
-    pub(super) fn new(key: &[u8; 32], manifest: &Manifest) -> Result<Self, Fault> {
+    /// Makes one at `place`, so that it lies there alone.
+    #[inline(never)]
+    pub(super) fn begin(place: &mut Option<Self>, key: &[u8; 32], manifest: &Manifest) -> Result<(), Fault> {
         let signature = Signature::new(manifest.signature.ok_or(Fault::Signature)?);
         let mut state = PublicKey::new(*key).verify_incremental(&signature).map_err(|_| Fault::Signature)?;
         state.absorb(signed_prefix(manifest.version, manifest.bytes));
-        Ok(Self(state))
+        *place = Some(Self(state));
+        Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn absorb(&mut self, piece: &[u8]) {
         self.0.absorb(piece);
     }
 
-    pub(super) fn finish(self) -> Result<(), Fault> {
+    #[inline(never)]
+    pub(super) fn finish(&self) -> Result<(), Fault> {
         self.0.verify().map_err(|_| Fault::Signature)
     }
 }

@@ -95,10 +95,11 @@ impl<F: NorFlash> Slots<F> {
             return Err(Fault::Version);
         }
         #[cfg(feature = "signed")]
-        let mut signature = match &self.rules.public_key {
-            Some(key) => Some(super::signature::Verifier::new(key, manifest)?),
-            None => None,
-        };
+        let mut signature = None;
+        #[cfg(feature = "signed")]
+        if let Some(key) = &self.rules.public_key {
+            super::signature::Verifier::begin(&mut signature, key, manifest)?;
+        }
         let start = self.layout.start(slot) + HEAD_BYTES as u32;
         let mut piece = [0; PIECE];
         let (mut at, mut crc) = (0, 0);
@@ -118,7 +119,7 @@ impl<F: NorFlash> Slots<F> {
             return Err(Fault::Crc { stated: manifest.crc, computed: crc });
         }
         #[cfg(feature = "signed")]
-        if let Some(signature) = signature {
+        if let Some(signature) = &signature {
             signature.finish()?;
         }
         Ok(())

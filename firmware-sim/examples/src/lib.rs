@@ -11,6 +11,7 @@ mod memory;
 mod nor;
 mod register;
 mod screen;
+mod session;
 pub mod uart;
 mod watchdog;
 
@@ -19,10 +20,23 @@ pub use end::{counted, end, stack_used};
 pub use memory::Once;
 pub use nor::Nor;
 pub use screen::show;
+pub use session::with_session;
 pub use watchdog::Watchdog;
 
 /// Why an example ended early, in words.
 pub type Reason = &'static str;
+
+/// Start-up of an example: the UART, then `$run`, then the end.
+#[macro_export]
+macro_rules! main {
+    ($run:expr) => {
+        #[cortex_m_rt::entry]
+        fn main() -> ! {
+            fewstep_examples::uart::start();
+            fewstep_examples::end($run)
+        }
+    };
+}
 
 /// One of the student images in this repository, 16-byte aligned in flash.
 #[macro_export]

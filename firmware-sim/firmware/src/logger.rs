@@ -27,14 +27,13 @@ struct Gathered {
 impl Gathered {
     /// Takes what fits; the reader marks a line that ends early.
     fn put(&mut self, bytes: &[u8]) {
-        let free = &mut self.bytes[self.length..];
-        let taken = bytes.len().min(free.len());
-        free[..taken].copy_from_slice(&bytes[..taken]);
-        self.length += taken;
+        let free = self.bytes.get_mut(self.length..).unwrap_or_default();
+        self.length += bytes.len().min(free.len());
+        free.iter_mut().zip(bytes).for_each(|(free, &byte)| *free = byte);
     }
 
     fn send(&mut self) {
-        console::send(Kind::Log, &[&self.bytes[..self.length]]);
+        console::send(Kind::Log, &[self.bytes.get(..self.length).unwrap_or_default()]);
         self.length = 0;
     }
 }

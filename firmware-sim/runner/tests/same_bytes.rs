@@ -10,7 +10,9 @@ use std::sync::OnceLock;
 
 use common::{quiet, simulator};
 use fewstep_core::{Backend, Model, Session};
-use fewstep_runner::{Board, Error, Image, Options, Outcome, Request, Sampler, Simulator, Status, boards_dir};
+use fewstep_runner::{
+    Board, Error, Image, Options, Outcome, Program, Request, Sampler, Simulator, Status, boards_dir,
+};
 
 /// Bars of the project.
 const FIRMWARE_BYTES: u32 = 96 << 10;
@@ -115,6 +117,16 @@ fn request(seed: u64, class: u16, w: f32, steps: u16, sampler: Sampler) -> Reque
 #[test]
 fn no_shipped_board_is_left_out() {
     assert_eq!(Board::list(&boards_dir(&Options::default()).unwrap()), BOARDS);
+}
+
+/// Neither the core with its kernels, nor start-up, drivers and log of the firmware.
+#[test]
+fn no_board_has_a_panic_in_its_firmware() {
+    for name in BOARDS {
+        let Some(simulator) = board(name) else { return };
+        let program = Program::new(simulator.board(), simulator.firmware().elf.clone());
+        assert_eq!(program.panics().unwrap(), [""; 0], "{name}");
+    }
 }
 
 #[test]

@@ -7,8 +7,20 @@ use crate::signing::KeyError;
 /// Why a scenario cannot be played.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no such file.
+    #[error("{}: no such file; check the name", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The name is a folder's.
+    #[error("{}: is a folder where a file is wanted; name a file in it", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The file, or one that it names, cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -505,8 +505,11 @@ impl Scenario {
 fn read(path: &Path, most: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path);
-    file.and_then(|file| file.take(most + 1).read_to_end(&mut bytes))
-        .map_err(|source| Error::Read { path: path.into(), source })?;
+    file.and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => Error::Missing { path: path.into() },
+        ErrorKind::IsADirectory => Error::Folder { path: path.into() },
+        _ => Error::Read { path: path.into(), source },
+    })?;
     if bytes.len() as u64 > most { Err(Error::TooLarge { path: path.into(), most }) } else { Ok(bytes) }
 }
 

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use fewstep_scenario::{Error, Outcome, Player, Scenario, report};
 
+/// Bar of the project.
+const STACK_BYTES: u32 = 8 << 10;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
 }
@@ -39,6 +42,9 @@ fn every_shipped_scenario_passes() {
     let table = report::table(&outcomes);
     println!("{table}{}", report::summary(&outcomes));
     assert!(outcomes.iter().all(|outcome| outcome.passed), "{table}");
+    // Drawing, slots, signatures and log together.
+    let stack = outcomes.iter().flat_map(|outcome| &outcome.rows).filter_map(|row| row.measured.stack).max();
+    assert!(stack.is_some_and(|stack| (500..=STACK_BYTES).contains(&stack)), "{stack:?}");
     // The update that was cut twice went on from a mark of progress: a whole one writes 147,708 words.
     let cut = outcomes.iter().find(|outcome| outcome.file.ends_with("cut-while-receiving.toml")).unwrap();
     let last = cut.rows.iter().rev().find_map(|row| row.measured.operations).unwrap();

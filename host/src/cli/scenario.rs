@@ -10,9 +10,6 @@ use std::path::{Path, PathBuf};
 /// Plays scenario files and reports; an error when something was not as expected.
 pub fn run(paths: &[PathBuf], board: Option<&str>, folder: Option<&Path>, json: bool) -> Result<()> {
     // Every file is right before the first board boots.
-    for path in paths {
-        files::open_file(path)?;
-    }
     let scenarios = paths.iter().map(|path| Scenario::load(path)).collect::<Result<Vec<_>, _>>()?;
     if let Some(folder) = folder {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;

@@ -2,7 +2,7 @@
 
 use super::Target;
 use anyhow::{Context, Result};
-use fewstep_core::format::buffer::Element;
+use fewstep_core::format::buffer::{BufferRepr, Element};
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::format::step::step_len;
 use fewstep_core::slots::HEAD_BYTES;
@@ -161,7 +161,7 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         }
     }
     if ram.over() > 0 {
-        remedies.extend(for_ram(&info, &ram));
+        remedies.extend(for_ram(&model, &ram));
     }
     Ok(Fit {
         target: target.name.clone(),
@@ -202,28 +202,95 @@ fn for_flash(model: &Model, flash: &Use) -> Vec<String> {
     // Weights grow with the square of the channels, the rest about linearly.
     let rest = (flash.image - weights) as f64;
     let size = |part: f64| weights as f64 * part * part + rest * part;
-    match (1..100).rev().map(|p| f64::from(p) / 100.0).find(|p| size(*p) <= flash.room as f64) {
-        Some(part) => remedies.push(format!("a narrower student: {:.0} % of the channels (estimate)", part * 100.0)),
-        None => remedies.push("a much smaller student: fewer levels and blocks".into()),
+    let widths = Widths::of(model);
+    match widths.narrower().find(|&percent| size(percent as f64 / 100.0) <= flash.room as f64) {
+        Some(percent) => remedies.push(format!("a narrower student: {percent} % of the channels (estimate)")),
+        None => remedies.push("a much smaller student: fewer levels and blocks; no width is small enough".into()),
     }
     remedies
 }
 
-fn for_ram(info: &fewstep_core::Info, ram: &Use) -> Vec<String> {
-    let mut remedies = Vec::new();
-    let scratch = u64::from(info.scratch_bytes);
-    if scratch >= ram.over() {
-        let less = scratch - ram.over();
-        remedies.push(format!("less scratch: {} bytes instead of {scratch}, which is slower", less / 16 * 16));
+/// What a narrower student of the same levels and blocks would be.
+struct Widths {
+    /// Channels come in whole groups of so many.
+    group: u64,
+    /// Channels of the level that has the fewest.
+    fewest: u64,
+}
+
+impl Widths {
+    /// As the normalisations have them.
+    fn of(model: &Model) -> Self {
+        let norms = (0..model.op_count()).filter_map(|i| match model.op(i)? {
+            OpRepr::NormAct { src, group, .. } => {
+                let channels = model.image().buffer(src).ok()?.channels;
+                Some((u64::from(group), u64::from(channels)))
+            }
+            _ => None,
+        });
+        let (mut all, mut fewest) = (1, u64::MAX);
+        for (group, channels) in norms {
+            (all, fewest) = (group.max(all), channels.min(fewest));
+        }
+        Self { group: all, fewest: if fewest == u64::MAX { all } else { fewest } }
     }
-    // Scratch does not shrink with the channels.
-    let buffers = ram.image.saturating_sub(scratch).max(1);
-    let (room, scratch) = match ram.room.checked_sub(scratch).filter(|room| *room >= buffers / 8) {
-        Some(room) => (room, ""),
-        None => (ram.room, ", without scratch"),
-    };
-    let part = room * 100 / buffers;
-    remedies.push(format!("a narrower student: {part} % of the channels at its widest level{scratch} (estimate)"));
+
+    /// Percentages of the channels, from the largest, that leave every level a group at least.
+    fn narrower(&self) -> impl Iterator<Item = u64> + use<> {
+        let least = (self.group * 100).div_ceil(self.fewest);
+        (least..100).rev()
+    }
+
+    fn scaled(&self, channels: u64, percent: u64) -> u64 {
+        (channels * percent / 100 / self.group * self.group).max(self.group)
+    }
+
+    /// Bytes of a buffer then: the state and what the embedding computes with keep theirs.
+    fn bytes(&self, model: &Model, index: u16, buffer: &BufferRepr, percent: u64) -> u64 {
+        let roles = model.image().info().roles;
+        let state = model.image().buffer(roles.z).map_or(0, |z| z.channels);
+        let kept = [roles.z, roles.v, roles.first, roles.second].contains(&index);
+        if kept || buffer.channels <= state || (buffer.cells() == 1 && index != roles.film) {
+            return buffer.bytes();
+        }
+        let channels = self.scaled(buffer.channels.into(), percent);
+        (buffer.cells() * channels * buffer.element.bytes()).next_multiple_of(16)
+    }
+
+    /// Most bytes of buffers that live at once.
+    fn peak(&self, model: &Model, percent: u64) -> u64 {
+        let image = model.image();
+        let buffers: Vec<_> =
+            (0..image.info().counts.buffers).filter_map(|i| Some((i, image.buffer(i).ok()?))).collect();
+        let live = |stage: u16| -> u64 {
+            let live = buffers.iter().filter(|(_, buffer)| (buffer.first..=buffer.last).contains(&stage));
+            live.map(|(i, buffer)| self.bytes(model, *i, buffer, percent)).sum()
+        };
+        (0..image.stages()).map(live).max().unwrap_or(0)
+    }
+}
+
+fn for_ram(model: &Model, ram: &Use) -> Vec<String> {
+    let mut remedies = Vec::new();
+    let scratch = u64::from(model.info().scratch_bytes);
+    if scratch >= ram.over() {
+        let less = (scratch - ram.over()) / 16 * 16;
+        remedies.push(format!("less scratch: {less} bytes instead of {scratch}, which is slower"));
+    }
+    // Kernels want scratch as they have channels, so that both shrink alike. A plan has some bytes more than live at once.
+    let (widths, buffers) = (Widths::of(model), ram.image.saturating_sub(scratch));
+    let whole = widths.peak(model, 100).max(1);
+    let needs = |percent: u64| (widths.peak(model, percent) * buffers).div_ceil(whole).next_multiple_of(16);
+    let less = |percent: u64| scratch * percent / 100 / 16 * 16;
+    match widths.narrower().find(|&percent| needs(percent) + less(percent) <= ram.room) {
+        Some(percent) => remedies.push(format!(
+            "a narrower student: {percent} % of the channels at its widest level, with {} bytes of scratch (estimate)",
+            less(percent)
+        )),
+        None => remedies.push(
+            "a much smaller student: fewer levels and blocks, or smaller pictures; no width is small enough".into(),
+        ),
+    }
     remedies
 }
 

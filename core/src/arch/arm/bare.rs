@@ -3,31 +3,17 @@
 
 use super::conv::Sink;
 use super::panel::{CHANNELS, word};
-use super::simd::{highs, lows, smlad, sxtb16, sxtb16_odd};
+use super::simd::{highs, lows, pair, smlad, sub16, sxtb16, sxtb16_odd};
 use crate::ops::{Conv, ConvIn};
 use crate::part::{part, rest};
 
-/// Runs the convolution with its weights, of eight bits.
-pub fn run(p: &Conv<'_>, weights: &[i8], input: &ConvIn<'_>, sink: &mut Sink<'_>) {
+/// Runs the convolution.
+pub fn run(p: &Conv<'_>, input: &ConvIn<'_>, sink: &mut Sink<'_>) {
     let (h, w, cin, k) = (p.height, p.width, p.cin, p.kernel);
     let pad = k / 2;
     let sum = k * k * cin;
     for first in (0..p.cout).step_by(CHANNELS) {
         sink.channels(first, 0);
-        let count = CHANNELS.min(p.cout - first);
-        let weights = part(weights, first * sum, count * sum);
-        // taps[ky][channel][kx]: sum of the weights of that tap, for the zero point.
-        let mut taps = [[[0i32; 3]; CHANNELS]; 3];
-        for (i, weights) in weights.chunks_exact(sum.max(1)).enumerate() {
-            let mut weights = weights.chunks_exact(cin.max(1));
-            for row in taps.iter_mut().take(k) {
-                for (tap, weights) in
-                    row.iter_mut().skip(i).take(1).flat_map(|row| row.iter_mut().take(k)).zip(&mut weights)
-                {
-                    *tap = weights.iter().map(|&w| i32::from(w)).sum();
-                }
-            }
-        }
         for cell in 0..h * w {
             let (y, x) = (cell / w.max(1), cell % w.max(1));
             // Taps that fall outside hold the zero point and contribute nothing: leave them out.
@@ -35,16 +21,16 @@ pub fn run(p: &Conv<'_>, weights: &[i8], input: &ConvIn<'_>, sink: &mut Sink<'_>
             let (kx0, kx1) = (pad.saturating_sub(x), k.min(w + pad - x));
             let run = (kx1 - kx0) * cin;
             let mut acc = [0i32; CHANNELS];
-            for (ky, taps) in taps.iter().enumerate().take(ky1).skip(ky0) {
+            for ky in ky0..ky1 {
                 let from = ((y + ky - pad) * w + x + kx0 - pad) * cin;
                 let at = (ky * k + kx0) * cin;
-                for ((i, acc), taps) in acc.iter_mut().enumerate().take(count).zip(taps) {
-                    let weights = part(weights, i * sum + at, run);
-                    *acc += match input {
-                        ConvIn::I8(input) => dot(part(input, from, run), weights),
-                        ConvIn::I16(input) => dot_wide(part(input, from, run), weights),
-                    };
-                    *acc -= p.zp * taps.iter().take(kx1).skip(kx0).sum::<i32>();
+                for (channel, acc) in (first..p.cout).zip(&mut acc) {
+                    p.weights.each((channel, sum), at, run, |done, some| {
+                        *acc += match input {
+                            ConvIn::I8(input) => dot(part(input, from + done, some.len()), p.zp, some),
+                            ConvIn::I16(input) => dot_wide(part(input, from + done, some.len()), some),
+                        };
+                    });
                 }
             }
             sink.cells(cell, 1, &acc);
@@ -52,18 +38,20 @@ pub fn run(p: &Conv<'_>, weights: &[i8], input: &ConvIn<'_>, sink: &mut Sink<'_>
     }
 }
 
-/// Sum of q * w; both of the same length.
+/// Sum of (q - zp) * w; both of the same length.
 #[inline(never)]
-fn dot(q: &[i8], w: &[i8]) -> i32 {
+fn dot(q: &[i8], zp: i32, w: &[i8]) -> i32 {
     let len = q.len().min(w.len());
     let whole = len / 4 * 4;
+    let zero = pair(zp, zp);
     let mut sum = 0;
     for at in (0..whole).step_by(4) {
         // SAFETY: `at` is a multiple of four below `whole`, a multiple of four within both.
         let (q, w) = unsafe { (word(q, at), word(w, at)) };
-        sum = smlad(sxtb16_odd(q), sxtb16_odd(w), smlad(sxtb16(q), sxtb16(w), sum));
+        sum = smlad(sub16(sxtb16(q), zero), sxtb16(w), sum);
+        sum = smlad(sub16(sxtb16_odd(q), zero), sxtb16_odd(w), sum);
     }
-    rest(q, whole).iter().zip(rest(w, whole)).fold(sum, |sum, (&q, &w)| sum + i32::from(q) * i32::from(w))
+    rest(q, whole).iter().zip(rest(w, whole)).fold(sum, |sum, (&q, &w)| sum + (i32::from(q) - zp) * i32::from(w))
 }
 
 /// Sum of q * w; both of the same length.

@@ -3,8 +3,9 @@
 use super::panel::CHANNELS;
 use super::simd::round_saturated;
 use super::{bare, direct, winograd};
-use crate::ops::{self, Conv, ConvIn, ConvOut, Weights};
-use crate::part::{part, part_mut, rest};
+use crate::math::rne;
+use crate::ops::{Conv, ConvIn, ConvOut};
+use crate::part::{at as number, part, part_mut, put, rest};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
 /// so that no sum reaches 2^128.
@@ -19,21 +20,20 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     let exact = |x: f32| x == 0.0 || !(-NORMAL < x && x < NORMAL);
     let mut channels = p.scale.iter().zip(p.bias);
     let channels = channels.all(|(scale, bias)| small(scale * p.a) && exact(scale * p.a) && small(bias * p.b));
-    if !(channels && exact(p.a) && small(p.c)) {
-        return ops::conv(p, input, out);
-    }
+    let usual = channels && exact(p.a) && small(p.c);
     let words: &mut [u32] = bytemuck::try_cast_slice_mut(whole_words(scratch)).unwrap_or_default();
     let direct_plan = direct::Plan::new(p, words.len());
-    if let ConvIn::I8(input) = input
+    let mut sink = Sink::new(p, out, usual);
+    if usual
+        && let ConvIn::I8(input) = input
         && let Some(plan) = winograd::Plan::new(p, words.len())
         && direct_plan.as_ref().is_none_or(|direct| plan.cost < direct.cost)
     {
-        return winograd::run(p, input, &plan, words, &mut Sink::new(p, out));
+        return winograd::run(p, input, &plan, words, &mut sink);
     }
-    match (direct_plan, p.weights) {
-        (Some(plan), _) => direct::run(p, &input, &plan, words, &mut Sink::new(p, out)),
-        (None, Weights::Int8(weights)) => bare::run(p, weights, &input, &mut Sink::new(p, out)),
-        (None, Weights::Int4(_)) => ops::conv(p, input, out),
+    match direct_plan {
+        Some(plan) => direct::run(p, &input, &plan, words, &mut sink),
+        None => bare::run(p, &input, &mut sink),
     }
 }
 
@@ -53,6 +53,8 @@ pub struct Sink<'a> {
     b: f32,
     c: f32,
     part: f32,
+    /// Whether all factors are within the bounds above; else outputs are made one by one, as the scalar function does.
+    usual: bool,
     cout: usize,
     /// Channels that have both scale and bias.
     #[cfg(all(arm_dsp, target_abi = "eabihf"))]
@@ -76,7 +78,7 @@ pub struct Lines {
 }
 
 impl<'a> Sink<'a> {
-    pub fn new(p: &Conv<'a>, out: ConvOut<'a>) -> Self {
+    pub fn new(p: &Conv<'a>, out: ConvOut<'a>, usual: bool) -> Self {
         let Conv { scale, bias, a, b, c, cout, .. } = *p;
         Self {
             out,
@@ -86,6 +88,7 @@ impl<'a> Sink<'a> {
             b,
             c,
             part: a,
+            usual,
             cout,
             #[cfg(all(arm_dsp, target_abi = "eabihf"))]
             channels: scale.len().min(bias.len()),
@@ -116,7 +119,7 @@ impl<'a> Sink<'a> {
         let accumulators = ((at.lines - 1) * at.acc_stride + at.cells) * CHANNELS;
         let from = at.cell * self.cout + self.first;
         #[cfg(all(arm_dsp, target_abi = "eabihf"))]
-        if self.count == CHANNELS && at.acc_stride >= at.cells && at.stride >= at.cells {
+        if self.usual && self.count == CHANNELS && at.acc_stride >= at.cells && at.stride >= at.cells {
             use super::store;
             let (out, len, size, run): (*mut u8, usize, usize, store::Run) = match &mut self.out {
                 ConvOut::I8(out) => (out.as_mut_ptr().cast(), out.len(), 1, store::to_i8),
@@ -155,26 +158,21 @@ impl<'a> Sink<'a> {
     /// Four accumulators to the outputs from `at` on.
     #[inline(never)]
     fn cell(&mut self, at: usize, acc: &[i32]) {
-        let (a, b, c) = (self.part, self.b, self.c);
-        let values = acc.iter().zip(rest(self.scale, self.first).iter().zip(rest(self.bias, self.first)));
-        let values = values.map(|(&acc, (scale, bias))| acc as f32 * (scale * a) + bias * b);
-        match &mut self.out {
-            ConvOut::I8(out) => {
-                part_mut(out, at, self.count)
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(out, y)| *out = round_saturated::<8>(y) as i8);
+        let (a, b, c, usual) = (self.part, self.b, self.c, self.usual);
+        let round = |y: f32| if usual { round_saturated::<22>(y) } else { rne(y) };
+        let values =
+            acc.iter().take(self.count).zip(rest(self.scale, self.first).iter().zip(rest(self.bias, self.first)));
+        for ((&acc, (scale, bias)), at) in values.zip(at..) {
+            let y = acc as f32 * (scale * a) + bias * b;
+            match &mut self.out {
+                ConvOut::I8(out) => put(out, at, round(y).clamp(-128, 127) as i8),
+                ConvOut::I16(out) => put(out, at, round(y).clamp(-32768, 32767) as i16),
+                ConvOut::I16Add(out) => {
+                    let y = y + f32::from(number(out, at)) * c;
+                    put(out, at, round(y).clamp(-32768, 32767) as i16);
+                }
+                ConvOut::F32(out) => put(out, at, y),
             }
-            ConvOut::I16(out) => {
-                part_mut(out, at, self.count)
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(out, y)| *out = round_saturated::<16>(y) as i16);
-            }
-            ConvOut::I16Add(out) => part_mut(out, at, self.count).iter_mut().zip(values).for_each(|(out, y)| {
-                *out = round_saturated::<16>(y + f32::from(*out) * c) as i16;
-            }),
-            ConvOut::F32(out) => part_mut(out, at, self.count).iter_mut().zip(values).for_each(|(out, y)| *out = y),
         }
     }
 }

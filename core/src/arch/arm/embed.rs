@@ -1,6 +1,6 @@
 //! The embedding: its eight running sums stay in the FPU's registers.
 
-use crate::ops::{self, Embed};
+use crate::ops::Embed;
 
 /// [`ops::embed`](crate::ops::embed()).
 #[cfg(all(arm_dsp, target_abi = "eabihf"))]
@@ -8,9 +8,7 @@ pub fn embed(p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f
     use crate::math::silu;
     use crate::ops::embed::{GUIDANCE_FEATURES, dot8, guidance_features};
 
-    if !first.len().is_multiple_of(8) || first.is_empty() || second.len() != first.len() {
-        return ops::embed(p, first, second, film);
-    }
+    require!(first.len().is_multiple_of(8) && !first.is_empty() && second.len() == first.len());
     let features = guidance_features(p.w);
     let rows = p.guidance.chunks_exact(GUIDANCE_FEATURES);
     for (((out, &time), &class), row) in first.iter_mut().zip(p.time).zip(p.class).zip(rows) {
@@ -26,7 +24,7 @@ pub fn embed(p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f
 /// [`ops::embed`](crate::ops::embed()).
 #[cfg(not(all(arm_dsp, target_abi = "eabihf")))]
 pub fn embed(p: &Embed<'_>, first: &mut [f32], second: &mut [f32], film: &mut [f32]) {
-    ops::embed(p, first, second, film);
+    crate::ops::embed(p, first, second, film);
 }
 
 #[cfg(all(arm_dsp, target_abi = "eabihf"))]

@@ -23,17 +23,6 @@ macro_rules! portable_or {
     }};
 }
 
-/// Leaves the function where the lengths that assembly relies on are not there. A parsed model has them; where debug
-/// assertions are on that is asserted. A firmware has no panic.
-macro_rules! require {
-    ($condition:expr $(, $otherwise:expr)?) => {
-        if !($condition) {
-            debug_assert!(false, stringify!($condition));
-            return $($otherwise)?;
-        }
-    };
-}
-
 /// First line of every function that is all assembly: link-time optimization reads it without the target's features, and
 /// Armv8-M has not always DSP instructions.
 #[cfg(arm_dsp)]

@@ -10,14 +10,14 @@
 use core::f32::consts::LOG2_E;
 
 use super::simd::{pair, round_saturated, smlad, smlald};
-use crate::math::{exp, inv_std, sqrt};
+use crate::math::{exp, inv_std, rne, sqrt};
 use crate::ops::norm_act::MAX_GROUP;
-use crate::ops::{self, NormAct, NormOut};
+use crate::ops::{NormAct, NormOut};
 #[cfg(arm_dsp)]
 use crate::part::rest;
 #[cfg(all(arm_dsp, target_abi = "eabihf"))]
 use crate::part::rest_mut;
-use crate::part::{at, part, part_mut};
+use crate::part::{at, part, part_mut, put};
 
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
@@ -30,10 +30,7 @@ const OUTPUT: f32 = 32_000.0;
 /// [`ops::norm_act`](crate::ops::norm_act()).
 pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
     let (ch, group) = (p.channels, p.group);
-    if !group.is_multiple_of(2) || group == 0 || !p.a.is_finite() {
-        return ops::norm_act(p, input, out);
-    }
-    for first in (0..ch).step_by(group) {
+    for first in (0..ch).step_by(group.max(1)) {
         let mut factors = [(0.0f32, 0.0f32); MAX_GROUP];
         let factors = part_mut(&mut factors, 0, group);
         let (sum, squares) = sums(input, ch, first, group);
@@ -57,11 +54,9 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
             *factor = (a, b);
         }
         let small = |x: f32| -FINITE < x && x < FINITE;
-        if !factors.iter().all(|&(a, b)| small(a) && small(b)) {
-            // The groups before this one come out the same again: the input is not the output.
-            return ops::norm_act(p, input, out);
-        }
+        let finite = p.a.is_finite() && factors.iter().all(|&(a, b)| small(a) && small(b));
         if p.silu
+            && finite
             && group.is_multiple_of(4)
             // y is a sum of terms below 32768 * 30, rounded to 1/8 at most: times `a`, far less than OUTPUT leaves.
             && (most < VALUE && steepest < 30.0)
@@ -70,34 +65,25 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
         {
             continue;
         }
-        // Two roundings to an integer may not follow each other; two saturations may.
-        let rounded = |y: f32| round_saturated::<22>(y * p.a) + p.zp;
-        let to_i8 = |y: f32| rounded(y).clamp(-128, 127) as i8;
-        let to_i16 = |y: f32| rounded(y).clamp(-32768, 32767) as i16;
-        match (&mut out, p.silu) {
-            (NormOut::I8(out), true) => values(p, input, first, factors, out, |y| to_i8(silu(y))),
-            (NormOut::I8(out), false) => values(p, input, first, factors, out, to_i8),
-            (NormOut::I16(out), true) => values(p, input, first, factors, out, |y| to_i16(silu(y))),
-            (NormOut::I16(out), false) => values(p, input, first, factors, out, to_i16),
-        }
+        values(p, input, first, factors, finite, &mut out);
     }
 }
 
-/// out = output(q * A + B) for every value of a group.
-#[inline(always)]
-fn values<T>(
-    p: &NormAct<'_>,
-    input: &[i16],
-    first: usize,
-    factors: &[(f32, f32)],
-    out: &mut [T],
-    output: impl Fn(f32) -> T,
-) {
-    for (values, cell) in input.chunks_exact(p.channels.max(1)).zip(0..) {
-        let values = part(values, first, factors.len());
-        let out = part_mut(out, cell * p.channels + first, factors.len());
-        for ((out, &q), &(a, b)) in out.iter_mut().zip(values).zip(factors) {
-            *out = output(f32::from(q) * a + b);
+/// out = saturate(rne(y * a) + zp) for every value y = q * A + B, or its SiLU, of a group. `finite`: no y is infinite or
+/// no number.
+#[inline(never)]
+fn values(p: &NormAct<'_>, input: &[i16], first: usize, factors: &[(f32, f32)], finite: bool, out: &mut NormOut<'_>) {
+    // Two roundings to an integer may not follow each other; two saturations may.
+    let round = |y: f32| if finite { round_saturated::<22>(y) } else { rne(y) };
+    for (values, from) in input.chunks_exact(p.channels.max(1)).zip((first..).step_by(p.channels.max(1))) {
+        for ((&q, &(a, b)), to) in part(values, first, factors.len()).iter().zip(factors).zip(from..) {
+            let y = f32::from(q) * a + b;
+            let y = if p.silu { silu(y) } else { y };
+            let value = round(y * p.a) + p.zp;
+            match out {
+                NormOut::I8(out) => put(out, to, value.clamp(-128, 127) as i8),
+                NormOut::I16(out) => put(out, to, value.clamp(-32768, 32767) as i16),
+            }
         }
     }
 }
@@ -334,7 +320,7 @@ pub mod asm {
     );
 }
 
-/// Exact sum and sum of squares of `group` channels from `first` on, `group` even.
+/// Exact sum and sum of squares of `group` channels from `first` on.
 fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
     let (mut sum, mut squares) = (0i32, 0i64);
     #[cfg(arm_dsp)]
@@ -348,11 +334,15 @@ fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
         return (result[0] as i32, u64::from(result[2]) << 32 | u64::from(result[1]));
     }
     for cell in input.chunks_exact(ch.max(1)) {
-        let (pairs, _) = part(cell, first, group).as_chunks::<2>();
+        let (pairs, alone) = part(cell, first, group).as_chunks::<2>();
         for two in pairs {
-            let two = u32::from(two[0] as u16) | u32::from(two[1] as u16) << 16;
+            let two = pair(two[0].into(), two[1].into());
             sum = smlad(two, pair(1, 1), sum);
             squares = smlald(two, two, squares);
+        }
+        for &q in alone {
+            sum += i32::from(q);
+            squares += i64::from(i32::from(q) * i32::from(q));
         }
     }
     (sum, squares as u64)
@@ -407,17 +397,17 @@ unsafe extern "C" fn sums_of_group(group: &Group, result: &mut [u32; 3]) {
     )
 }
 
-/// [`math::silu`](crate::math::silu) of a finite number.
+/// [`math::silu`](crate::math::silu).
 #[inline(always)]
 fn silu(y: f32) -> f32 {
-    y / (1.0 + exp_of_finite(-y))
+    y / (1.0 + exp_within(-y))
 }
 
-/// [`math::exp`](crate::math::exp) of a finite number, the same operations: only the clamp of a number that is within
-/// +-87 already is left out, and the second one, of a product that then is within +-126.
+/// [`math::exp`](crate::math::exp), the same operations: only the clamp of a number that is within +-87 already is left
+/// out, and the second one, of a product that then is within +-126.
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "the scalar function's constants, exact in binary")]
-fn exp_of_finite(x: f32) -> f32 {
+fn exp_within(x: f32) -> f32 {
     if x.to_bits() & 0x7fff_ffff > 87.0f32.to_bits() {
         return exp(x);
     }
@@ -444,12 +434,12 @@ mod tests {
         for i in 0..2_000_000u32 {
             let x = f32::from_bits(i.wrapping_mul(2147) ^ i << 31);
             if x.is_finite() {
-                assert_eq!(exp_of_finite(x).to_bits(), exp(x).to_bits(), "{x:e}");
+                assert_eq!(exp_within(x).to_bits(), exp(x).to_bits(), "{x:e}");
             }
         }
         for i in -900_000..900_000 {
             let x = i as f32 * 1.0e-4;
-            assert_eq!(exp_of_finite(x).to_bits(), exp(x).to_bits(), "{x:e}");
+            assert_eq!(exp_within(x).to_bits(), exp(x).to_bits(), "{x:e}");
         }
     }
 }

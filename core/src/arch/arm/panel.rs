@@ -23,6 +23,7 @@ pub unsafe fn word(bytes: &[i8], at: usize) -> u32 {
 }
 
 /// Up to four bytes as a word, zeros behind them.
+#[inline(never)]
 pub fn short_word(bytes: &[i8]) -> u32 {
     bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte as u8))
 }

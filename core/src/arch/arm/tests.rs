@@ -153,7 +153,7 @@ fn extremes_of_winograd(method: Method, cin: usize, flip: usize) {
     let (mut got, mut want) = ([0f32; 16], [0f32; 16]);
     let mut words = vec![0xa5a5_a5a5; 40 * 1024];
     let plan = Plan::of(method, &p, words.len()).expect("it fits");
-    winograd::run(&p, &narrow, &plan, &mut words, &mut Sink::new(&p, ConvOut::F32(&mut got)));
+    winograd::run(&p, &narrow, &plan, &mut words, &mut Sink::new(&p, ConvOut::F32(&mut got), true));
     conv(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut want));
     assert_eq!(got, want, "{method:?} {flip}");
     // One group of channels more does not fit.
@@ -193,7 +193,7 @@ fn both_methods_equal_scalar() {
                     };
                     let cells = height * width * cout;
                     let (mut got, mut want) = (vec![0f32; cells], vec![0f32; cells]);
-                    winograd::run(&p, &narrow, &plan, &mut words, &mut Sink::new(&p, ConvOut::F32(&mut got)));
+                    winograd::run(&p, &narrow, &plan, &mut words, &mut Sink::new(&p, ConvOut::F32(&mut got), true));
                     conv(&p, ConvIn::I8(&narrow), ConvOut::F32(&mut want));
                     assert_eq!(got, want, "{method:?} {height}x{width}x{cin} to {cout}, {plan:?}");
                 }

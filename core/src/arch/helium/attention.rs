@@ -11,6 +11,7 @@ use super::bare::dot;
 use super::norm_act::{CONSTANTS, LN_2_HIGH, LN_2_LOW, ROUNDING, exponential};
 use crate::math::rne_i8;
 use crate::ops::{self, Attention};
+use crate::part::{at as number, part, part_mut, rest};
 
 /// Bound of the scores' factor with which they stay finite.
 const FINITE: f32 = 1.0e27;
@@ -22,13 +23,14 @@ const MIXED: usize = 16;
 /// [`ops::attention`](crate::ops::attention()).
 pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
     let ch = p.channels;
-    let head = ch / p.heads;
+    let head = ch / p.heads.max(1);
     if !head.is_multiple_of(MIXED) || !(-FINITE < p.a && p.a < FINITE) || p.tokens == 0 {
         return ops::attention(p, qkv, scores, out);
     }
-    let scores = &mut scores[..p.tokens];
-    // part 0, 1, 2 = q, k, v of one token and head.
-    let of = |token: usize, part: usize, h: usize| &qkv[token * 3 * ch + part * ch + h * head..][..head];
+    let scores = part_mut(scores, 0, p.tokens);
+    require!(!scores.is_empty());
+    // 0, 1, 2 = q, k, v of one token and head.
+    let of = |token: usize, which: usize, h: usize| part(qkv, token * 3 * ch + which * ch + h * head, head);
     for h in 0..p.heads {
         for i in 0..p.tokens {
             let q = of(i, 0, h);
@@ -46,9 +48,9 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
             let factor = p.b / total;
             let close = max - min < SPREAD;
             for d in (0..head).step_by(MIXED) {
-                let values = &qkv[2 * ch + h * head + d..];
+                let values = rest(qkv, 2 * ch + h * head + d);
                 let sums = if close { mix(scores, values, 3 * ch) } else { mix_exactly(scores, values, 3 * ch) };
-                for (out, sum) in out[i * ch + h * head + d..][..MIXED].iter_mut().zip(sums) {
+                for (out, sum) in part_mut(out, i * ch + h * head + d, MIXED).iter_mut().zip(sums) {
                     *out = rne_i8(sum * factor);
                 }
             }
@@ -101,8 +103,8 @@ unsafe extern "C" fn exponentials_asm(scores: *mut f32, count: usize, max: u32, 
 
 /// For sixteen channels: the sum over j, in order, of scores\[j\] * values\[j * stride + channel\].
 fn mix(scores: &[f32], values: &[i8], stride: usize) -> [f32; MIXED] {
-    assert!(values.len() >= (scores.len() - 1) * stride + MIXED);
     let mut sums = [0.0; MIXED];
+    require!(!scores.is_empty() && values.len() >= (scores.len() - 1) * stride + MIXED, sums);
     // SAFETY: the length was checked.
     unsafe { mix_asm(scores.as_ptr(), scores.len(), values.as_ptr(), stride, &mut sums) }
     sums
@@ -161,7 +163,7 @@ fn mix_exactly(scores: &[f32], values: &[i8], stride: usize) -> [f32; MIXED] {
     core::array::from_fn(|d| {
         let mut sum = 0.0;
         for (j, &e) in scores.iter().enumerate() {
-            sum += e * f32::from(values[j * stride + d]);
+            sum += e * f32::from(number(values, j * stride + d));
         }
         sum
     })

@@ -10,6 +10,7 @@ use super::store::{self, Factors};
 use super::tile::{self, LONGEST, Run, Strip};
 use super::{bare, int4};
 use crate::ops::{Conv, ConvIn, ConvOut, Weights};
+use crate::part::{at as number, cut, part, part_mut, put, rest_mut};
 
 /// Bound of the factors with which the formula stays finite: an accumulator is below 2^31 and an old value below 2^15,
 /// so that no sum reaches 2^128.
@@ -24,7 +25,7 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     }
     // The assembly reads and writes words.
     let scratch = match bytemuck::pod_align_to_mut::<u8, u32>(scratch) {
-        (_, words, _) => bytemuck::cast_slice_mut(words),
+        (_, words, _) => bytemuck::try_cast_slice_mut(words).unwrap_or_default(),
     };
     match (Plan::new(p, matches!(input, ConvIn::I8(_)), scratch.len()), input) {
         (Some(plan), ConvIn::I8(input)) => run::<true>(p, &plan, bytemuck::cast_slice(input), out, scratch),
@@ -71,10 +72,10 @@ impl Plan {
         let one = parts(&plan);
         plan.rows = 2;
         let more = parts(&plan) - one;
-        let rows = scratch.checked_sub(one + 2 * LONGEST * size_of::<Strip>())? / more + 1;
+        let rows = scratch.checked_sub(one + 2 * LONGEST * size_of::<Strip>())? / more.max(1) + 1;
         // Bands of about the same height: the weights are packed once in each.
-        let bands = p.height.div_ceil(rows);
-        plan.rows = p.height.div_ceil(bands);
+        let bands = p.height.div_ceil(rows.max(1));
+        plan.rows = p.height.div_ceil(bands.max(1));
         if p.kernel == 1 {
             plan.columns = p.width * plan.rows;
             (plan.cells, _) = tile::best_strip(plan.columns, slices);
@@ -91,7 +92,7 @@ impl Plan {
         let (rows, width) = self.shape(p, self.rows);
         let pad = p.kernel / 2;
         Parts {
-            strips: (rows * width.div_ceil(self.cells) + 1) * size_of::<Strip>(),
+            strips: (rows * width.div_ceil(self.cells.max(1)) + 1) * size_of::<Strip>(),
             weights: p.kernel * p.kernel * self.slices * SLICE,
             acc: (rows * width + LONGEST) * size_of::<i32>(),
             room: p.weights.room(p.kernel * p.kernel * p.cin).next_multiple_of(SLICE),
@@ -109,16 +110,20 @@ impl Parts {
 /// Runs the convolution in `scratch`, which holds the plan's parts. `input` as bytes.
 fn run<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], mut out: ConvOut<'_>, scratch: &mut [u8]) {
     let parts = plan.parts(p);
-    let (strips, rest) = scratch.split_at_mut(parts.strips);
-    let (weights, rest) = rest.split_at_mut(parts.weights);
-    let (acc, rest) = rest.split_at_mut(parts.acc);
-    let (room, slices) = rest.split_at_mut(parts.room);
-    let room: &mut [i8] = bytemuck::cast_slice_mut(room);
-    let slices = &mut slices[..parts.input];
+    require!(scratch.len() >= parts.total());
+    let (strips, left) = cut(scratch, parts.strips);
+    let (weights, left) = cut(left, parts.weights);
+    let (acc, left) = cut(left, parts.acc);
+    let (room, slices) = cut(left, parts.room);
+    let room: &mut [i8] = bytemuck::try_cast_slice_mut(room).unwrap_or_default();
+    let acc: &mut [i32] = bytemuck::try_cast_slice_mut(acc).unwrap_or_default();
+    let strips: &mut [[usize; 2]] = bytemuck::try_cast_slice_mut(strips).unwrap_or_default();
+    let slices = part_mut(slices, 0, parts.input);
+    require!(!strips.is_empty() && !acc.is_empty());
     // Slices without a channel have zeros as weights, whatever the input has there.
     weights.fill(0);
     let sum = p.kernel * p.kernel * p.cin;
-    for first in (0..p.height).step_by(plan.rows) {
+    for first in (0..p.height).step_by(plan.rows.max(1)) {
         let rows = plan.rows.min(p.height - first);
         let (band_rows, width) = plan.shape(p, rows);
         let columns = width + 2 * (p.kernel / 2);
@@ -127,13 +132,14 @@ fn run<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], mut out: Conv
         let cells = rows * p.width;
         for channel in 0..p.cout {
             let row = match &p.weights {
-                Weights::Int8(weights) => &weights[channel * sum..][..sum],
+                Weights::Int8(weights) => part(weights, channel * sum, sum),
                 Weights::Int4(weights) => {
-                    let room = &mut room[..sum];
+                    let room = part_mut(room, 0, sum);
                     int4::decode(weights, channel, room);
                     room
                 }
             };
+            require!(row.len() == sum);
             // SAFETY: the row has `kernel`^2 taps of `cin` weights, and the panel a slice for each; `cin` is not 0.
             let weight_sum =
                 unsafe { pack::weights::<BYTES>(row.as_ptr(), p.cin, p.kernel, plan.slices, weights.as_mut_ptr()) };
@@ -147,8 +153,9 @@ fn run<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], mut out: Conv
             // SAFETY: `list` wrote the strips. A strip reads `kernel` rows of `slices` slices from its first column on, at
             // most LONGEST columns beyond the row's, and writes as many accumulators: both parts have that many more.
             unsafe { tile::kernel(p.kernel, plan.cells, BYTES)(&mut run) };
-            let factors = Factors { scale: p.scale[channel] * p.a, bias: p.bias[channel] * p.b, c: p.c };
-            store(bytemuck::cast_slice(acc), cells, &mut out, first * p.width * p.cout + channel, p.cout, factors);
+            let factors =
+                Factors { scale: number(p.scale, channel) * p.a, bias: number(p.bias, channel) * p.b, c: p.c };
+            store(acc, cells, &mut out, first * p.width * p.cout + channel, p.cout, factors);
         }
     }
 }
@@ -161,7 +168,9 @@ fn gather<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], first: usi
     let (copied_rows, cells) = if p.kernel == 1 { (1, rows * p.width) } else { (rows + 2 * pad, p.width) };
     let columns = cells + 2 * pad;
     for row in 0..copied_rows {
-        let to = &mut to[row * plan.slices * columns * SLICE..][..plan.slices * columns * SLICE];
+        let bytes = plan.slices * columns * SLICE;
+        let to = part_mut(to, row * bytes, bytes);
+        require!(to.len() == bytes);
         // Row of the picture, if it is one.
         let y = (first + row).checked_sub(pad).filter(|&y| y < p.height);
         let Some(y) = y else {
@@ -169,11 +178,12 @@ fn gather<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], first: usi
             unsafe { pack::fill(to.as_mut_ptr(), zp, plan.slices * columns) };
             continue;
         };
-        let from = &input[y * p.width * cell..][..cells * cell];
-        for (slice, to) in to.chunks_exact_mut(columns * SLICE).enumerate() {
+        let from = part(input, y * p.width * cell, cells * cell);
+        require!(from.len() == cells * cell);
+        for (slice, to) in to.chunks_exact_mut((columns * SLICE).max(1)).enumerate() {
             let bytes = SLICE.min(cell - slice * SLICE);
-            to[..pad * SLICE].fill(zp as u8);
-            to[(columns - pad) * SLICE..].fill(zp as u8);
+            part_mut(to, 0, pad * SLICE).fill(zp as u8);
+            rest_mut(to, (columns - pad) * SLICE).fill(zp as u8);
             // SAFETY: `from` has `cells` cells of `cell` bytes, and `to` as many slices after the padding.
             unsafe {
                 let from = from.as_ptr().add(slice * SLICE);
@@ -185,10 +195,18 @@ fn gather<const BYTES: bool>(p: &Conv<'_>, plan: &Plan, input: &[u8], first: usi
 
 /// Lists the strips of a band. The last of a row lies within it where it can; what a strip computes beyond its row is
 /// overwritten by the next one.
-fn list(plan: &Plan, rows: usize, width: usize, columns: usize, slices: &[u8], acc: &mut [u8], strips: &mut [u8]) {
-    let per_row = width.div_ceil(plan.cells);
+fn list(
+    plan: &Plan,
+    rows: usize,
+    width: usize,
+    columns: usize,
+    slices: &[u8],
+    acc: &mut [i32],
+    strips: &mut [[usize; 2]],
+) {
+    let per_row = width.div_ceil(plan.cells.max(1));
     let places = (0..rows).flat_map(|row| (0..per_row).map(move |i| (row, i)));
-    let acc: *mut i32 = acc.as_mut_ptr().cast();
+    let acc = acc.as_mut_ptr();
     let places = places.map(|(row, i)| {
         let x = (i * plan.cells).min(width.saturating_sub(plan.cells));
         Strip {
@@ -197,37 +215,41 @@ fn list(plan: &Plan, rows: usize, width: usize, columns: usize, slices: &[u8], a
         }
     });
     let end = Strip { input: ptr::null(), acc: ptr::null_mut() };
-    for (bytes, strip) in strips.chunks_exact_mut(size_of::<Strip>()).zip(places.chain([end])) {
-        let (input, acc) = bytes.split_at_mut(size_of::<Strip>() / 2);
-        input.copy_from_slice(&(strip.input as usize).to_ne_bytes());
-        acc.copy_from_slice(&(strip.acc as usize).to_ne_bytes());
+    for (place, strip) in strips.iter_mut().zip(places.chain([end])) {
+        *place = [strip.input as usize, strip.acc as usize];
     }
 }
 
 /// Accumulators of a channel to outputs: `cells` of them, `channels` apart, from `at` on.
 fn store(acc: &[i32], cells: usize, out: &mut ConvOut<'_>, at: usize, channels: usize, factors: Factors) {
-    let acc = &acc[..cells];
-    let last = at + (cells - 1) * channels;
+    let acc = part(acc, 0, cells);
+    require!(!acc.is_empty());
+    // From the first output to the last.
+    let len = (cells - 1) * channels + 1;
     match out {
         ConvOut::I8(out) => {
-            let out = &mut out[at..=last];
+            let out = part_mut(out, at, len);
+            require!(out.len() == len);
             // SAFETY: the last output is within `out`, and the others are before it.
             unsafe { store::bytes(acc.as_ptr(), cells, out.as_mut_ptr(), channels, factors) }
         }
         ConvOut::I16(out) => {
-            let out = &mut out[at..=last];
+            let out = part_mut(out, at, len);
+            require!(out.len() == len);
             // SAFETY: as above.
             unsafe { store::words(acc.as_ptr(), cells, out.as_mut_ptr(), channels, factors) }
         }
         ConvOut::I16Add(out) => {
-            let out = &mut out[at..=last];
+            let out = part_mut(out, at, len);
+            require!(out.len() == len);
             // SAFETY: as above.
             unsafe { store::words_added(acc.as_ptr(), cells, out.as_mut_ptr(), channels, factors) }
         }
         // What Helium takes for zero would show.
         ConvOut::F32(out) => {
-            let out = out[at..=last].iter_mut().step_by(channels);
-            out.zip(acc).for_each(|(out, &acc)| *out = acc as f32 * factors.scale + factors.bias);
+            for (cell, &acc) in acc.iter().enumerate() {
+                put(out, at + cell * channels, acc as f32 * factors.scale + factors.bias);
+            }
         }
     }
 }

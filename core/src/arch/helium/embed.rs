@@ -8,6 +8,7 @@ use core::arch::asm;
 use crate::math::silu;
 use crate::ops::Embed;
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES, dot8, guidance_features};
+use crate::part::rest_mut;
 
 /// 2^-80 and 2^60, the bounds of an input that is not 0.
 const SMALLEST: f32 = 1.0 / (1u128 << 80) as f32;
@@ -33,7 +34,7 @@ fn apply(dense: &Dense<'_>, x: &[f32], out: &mut [f32]) {
     let mut parts = dense.parts(x.len());
     while let Some((at, part)) = parts.next() {
         let rows = part.weights.chunks_exact(x.len().max(1));
-        for (((out, row), &scale), &bias) in out[at..].iter_mut().zip(rows).zip(part.scale).zip(part.bias) {
+        for (((out, row), &scale), &bias) in rest_mut(out, at).iter_mut().zip(rows).zip(part.scale).zip(part.bias) {
             let sum = if plain { dot(x, row) } else { dot8(x, row, |w: i8| f32::from(w)) };
             *out = sum * scale + bias;
         }

@@ -4,6 +4,7 @@ use core::arch::asm;
 
 use crate::ops::Int4;
 use crate::ops::int4::GROUP;
+use crate::part::at;
 
 /// [`Int4::decode`] of a whole row.
 pub fn decode(weights: &Int4<'_>, row: usize, out: &mut [i8]) {
@@ -12,7 +13,7 @@ pub fn decode(weights: &Int4<'_>, row: usize, out: &mut [i8]) {
     let done = groups.len() * GROUP;
     let (sources, _) = chunks.as_chunks::<{ GROUP / 2 }>();
     for (i, (out, source)) in groups.iter_mut().zip(sources).enumerate() {
-        let m = u32::from(multipliers[i / 2] >> (i % 2 * 4) & 15);
+        let m = u32::from(at(multipliers, i / 2) >> (i % 2 * 4) & 15);
         // SAFETY: it reads a group's 16 bytes and writes its 32.
         unsafe {
             asm!(

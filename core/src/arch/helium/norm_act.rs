@@ -10,6 +10,7 @@ use core::f32::consts::LOG2_E;
 
 use crate::math::inv_std;
 use crate::ops::{self, NormAct, NormOut};
+use crate::part::{at, rest, rest_mut};
 
 /// Bound of a channel's factors with which no sum reaches infinity.
 const FINITE: f32 = 1.0e30;
@@ -25,7 +26,7 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
     if !group.is_multiple_of(LANES) || !within(p.a, LARGEST) || p.cells == 0 {
         return ops::norm_act(p, input, out);
     }
-    for first in (0..ch).step_by(group) {
+    for first in (0..ch).step_by(group.max(1)) {
         let (sum, squares) = sums(input, ch, first, group);
         let n = (p.cells * group) as u32;
         let mean = sum as f32 / n as f32;
@@ -39,29 +40,33 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
                 zp: p.zp,
                 cells: p.cells,
                 stride: 2 * ch,
-                input: input[c..].as_ptr(),
+                input: rest(input, c).as_ptr(),
             };
-            for (i, c) in (c..c + LANES).enumerate() {
+            for ((a, b), c) in values.a.iter_mut().zip(&mut values.b).zip(c..) {
                 let (scale, shift) = match p.film {
-                    Some(film) => (1.0 + film[c], film[ch + c]),
+                    Some(film) => (1.0 + at(film, c), at(film, ch + c)),
                     None => (1.0, 0.0),
                 };
-                values.a[i] = inv_std * p.gamma[c] * scale;
-                values.b[i] = (p.beta[c] * scale + shift) - mean * values.a[i];
+                *a = inv_std * at(p.gamma, c) * scale;
+                *b = (at(p.beta, c) * scale + shift) - mean * *a;
             }
             if !values.a.iter().chain(&values.b).all(|&x| within(x, FINITE)) {
                 // What was done before comes out the same again: the input is not the output.
                 return ops::norm_act(p, input, out);
             }
             let last = (p.cells - 1) * ch + c + LANES;
-            assert!(input.len() >= last);
+            let outputs = match &out {
+                NormOut::I8(out) => out.len(),
+                NormOut::I16(out) => out.len(),
+            };
+            require!(input.len() >= last && outputs >= last);
             // SAFETY: the last cell's four channels are within input and output, the others before them.
             unsafe {
                 match (&mut out, p.silu) {
-                    (NormOut::I8(out), true) => silu_bytes(&values, out[c..last].as_mut_ptr()),
-                    (NormOut::I8(out), false) => plain_bytes(&values, out[c..last].as_mut_ptr()),
-                    (NormOut::I16(out), true) => silu_words(&values, out[c..last].as_mut_ptr()),
-                    (NormOut::I16(out), false) => plain_words(&values, out[c..last].as_mut_ptr()),
+                    (NormOut::I8(out), true) => silu_bytes(&values, rest_mut(out, c).as_mut_ptr()),
+                    (NormOut::I8(out), false) => plain_bytes(&values, rest_mut(out, c).as_mut_ptr()),
+                    (NormOut::I16(out), true) => silu_words(&values, rest_mut(out, c).as_mut_ptr()),
+                    (NormOut::I16(out), false) => plain_words(&values, rest_mut(out, c).as_mut_ptr()),
                 }
             }
         }
@@ -71,7 +76,8 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], mut out: NormOut<'_>) {
 /// Exact sum and sum of squares of `group` channels from `first` on.
 fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
     let (mut sum, mut low, mut high) = (0i32, 0u32, 0u32);
-    let cells = input.len() / ch;
+    let cells = input.len() / ch.max(1);
+    require!(cells > 0 && first + group <= ch, (0, 0));
     for from in (0..group).step_by(8) {
         let lanes = (group - from).min(8);
         // SAFETY: the loop reads `lanes` channels of each cell, from a channel on that exists.
@@ -86,7 +92,7 @@ fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
                 "vaddva.s16 r0, q0",
                 "vmlaldava.s16 r2, r3, q0, q0",
                 "le lr, 2b",
-                lanes = in(reg) lanes, at = inout(reg) input[first + from..].as_ptr() => _, stride = in(reg) 2 * ch,
+                lanes = in(reg) lanes, at = inout(reg) rest(input, first + from).as_ptr() => _, stride = in(reg) 2 * ch,
                 inout("r0") sum, inout("r2") low, inout("r3") high, inout("lr") cells => _,
                 out("d0") _, out("d1") _, options(readonly, nostack),
             );

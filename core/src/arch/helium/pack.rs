@@ -57,6 +57,8 @@ pub unsafe fn weights<const BYTES: bool>(
     to: *mut u8,
 ) -> i32 {
     let mut sum = 0i32;
+    // Not 0, which the compiler does not see.
+    let side = side.max(1);
     for tap in 0..side * side {
         let (row, column) = (tap / side, tap % side);
         // SAFETY: both stay within what the caller allows.

@@ -110,7 +110,8 @@ pub const LONGEST: usize = 8;
 
 /// Cells of the strips, and how many strips, that cost least for a row of `width` cells and `bodies` bodies a strip.
 pub fn best_strip(width: usize, bodies: usize) -> (usize, u64) {
-    let cost = |&(cells, body): &(usize, u64)| width.div_ceil(cells) as u64 * (body * bodies as u64 + STRIP_COST);
+    let cost =
+        |&(cells, body): &(usize, u64)| width.div_ceil(cells.max(1)) as u64 * (body * bodies as u64 + STRIP_COST);
     STRIPS.iter().map(|strip| (strip.0, cost(strip))).min_by_key(|&(_, cost)| cost).unwrap_or((LONGEST, u64::MAX))
 }
 

@@ -5,6 +5,7 @@
 use core::arch::asm;
 
 use crate::ops::{self, Upsample};
+use crate::part::{cut, part, part_mut};
 
 /// Bound of the factors.
 const LARGEST: f32 = 1.0e27;
@@ -17,10 +18,11 @@ pub fn upsample_add(p: &Upsample, src: &[i16], dst: &mut [i16]) {
     }
     let ch = p.channels;
     let row = p.width * ch;
-    for (y, dst_row) in dst.chunks_exact_mut(row).enumerate() {
-        let src_row = &src[(y / 2) * (row / 2)..][..row / 2];
-        for (src, cells) in src_row.chunks_exact(ch).zip(dst_row.chunks_exact_mut(2 * ch)) {
-            let (left, right) = cells.split_at_mut(ch);
+    for (y, dst_row) in dst.chunks_exact_mut(row.max(1)).enumerate() {
+        let src_row = part(src, (y / 2) * (row / 2), row / 2);
+        for (src, x) in src_row.chunks_exact(ch.max(1)).zip(0..) {
+            let (left, right) = cut(part_mut(dst_row, 2 * x * ch, 2 * ch), ch);
+            require!(left.len() == ch && right.len() == ch);
             // SAFETY: source and both cells have `ch` values; the loop's predicate ends there.
             unsafe {
                 asm!(

@@ -7,6 +7,7 @@
 use super::fixed::{FRACTION, certain, fixed, high};
 use crate::math::{exp, rne_i8};
 use crate::ops::Attention;
+use crate::part::{part, part_mut, put, rest};
 
 /// Fraction bits of an exponential.
 const FINE: u32 = 24;
@@ -14,12 +15,12 @@ const FINE: u32 = 24;
 /// [`ops::attention`](crate::ops::attention()).
 pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
     let ch = p.channels;
-    let head = ch / p.heads;
-    let scores = &mut scores[..p.tokens];
+    let head = ch / p.heads.max(1);
+    let scores = part_mut(scores, 0, p.tokens);
     // Sums of n exponentials times int8 take this many bits more than one does.
     let more = usize::BITS - p.tokens.leading_zeros();
-    // part 0, 1, 2 = q, k, v of one token and head.
-    let of = |token: usize, part: usize, h: usize| &qkv[token * 3 * ch + part * ch + h * head..][..head];
+    // 0, 1, 2 = q, k, v of one token and head.
+    let of = |token: usize, which: usize, h: usize| part(qkv, token * 3 * ch + which * ch + h * head, head);
     for h in 0..p.heads {
         for i in 0..p.tokens {
             let q = of(i, 0, h);
@@ -40,19 +41,19 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
                 .zip(fixed(error, 0, 1 << (FRACTION - 3)))
                 .filter(|_| scores.iter().all(|e| (0.0..=1.0).contains(e)));
             for d in 0..head {
-                let values = &qkv[2 * ch + h * head + d..];
+                let values = rest(qkv, 2 * ch + h * head + d);
                 let known = estimated.and_then(|(factor, error)| {
                     let sum = mix(scores, values, 3 * ch);
                     certain(high((sum >> more) as i32, factor), error)
                 });
                 let exactly = || {
                     let mut sum = 0.0;
-                    for (&e, &v) in scores.iter().zip(values.iter().step_by(3 * ch)) {
+                    for (&e, &v) in scores.iter().zip(values.iter().step_by((3 * ch).max(1))) {
                         sum += e * f32::from(v);
                     }
                     rne_i8(sum * factor)
                 };
-                out[i * ch + h * head + d] = known.map_or_else(exactly, |q| q.clamp(-128, 127) as i8);
+                put(out, i * ch + h * head + d, known.map_or_else(exactly, |q| q.clamp(-128, 127) as i8));
             }
         }
     }
@@ -60,7 +61,7 @@ pub fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) 
 
 /// Sum of scores\[j\] * values\[j * stride\], of scores from 0 to 1, with [`FINE`] fraction bits.
 fn mix(scores: &[f32], values: &[i8], stride: usize) -> i64 {
-    let each = scores.iter().zip(values.iter().step_by(stride));
+    let each = scores.iter().zip(values.iter().step_by(stride.max(1)));
     each.map(|(&e, &v)| i64::from(truncated(e).wrapping_mul(i32::from(v)))).sum()
 }
 

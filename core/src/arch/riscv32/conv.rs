@@ -4,6 +4,7 @@
 
 use super::store::Sink;
 use crate::ops::{self, Conv, ConvIn, ConvOut};
+use crate::part::{cut, part, part_mut, rest, rest_mut};
 
 /// Output channels of a tile.
 pub const CHANNELS: usize = 4;
@@ -22,13 +23,13 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
     if fits < p.kernel || p.height == 0 {
         return ops::conv(p, input, out);
     }
-    let scratch: &mut [i8] = bytemuck::cast_slice_mut(scratch);
-    let (panel, rest) = scratch.split_at_mut(weights);
-    let (room, padded) = rest.split_at_mut(room);
+    let scratch: &mut [i8] = bytemuck::try_cast_slice_mut(scratch).unwrap_or_default();
+    let (panel, left) = cut(scratch, weights);
+    let (room, padded) = cut(left, room);
     let mut sink = Sink::new(p, out);
     // Bands of about the same height: the weights are interleaved once in each.
-    let bands = p.height.div_ceil(fits - 2 * pad);
-    let rows = p.height.div_ceil(bands);
+    let bands = p.height.div_ceil((fits - 2 * pad).max(1));
+    let rows = p.height.div_ceil(bands.max(1)).max(1);
     for first in (0..p.height).step_by(rows) {
         let rows = rows.min(p.height - first);
         copy(p, bytes, first, rows, padded);
@@ -42,8 +43,8 @@ pub fn conv(p: &Conv<'_>, input: ConvIn<'_>, out: ConvOut<'_>, scratch: &mut [u8
                     for ky in 0..p.kernel {
                         let run = p.kernel * p.cin;
                         let at = (y + ky) * row + x * p.cin;
-                        let (left, right) = (&padded[at..][..run], &padded[at + p.cin..][..run]);
-                        tile(left, right, &panel[ky * run * CHANNELS..][..run * CHANNELS], &mut acc);
+                        let (left, right) = (part(padded, at, run), part(padded, at + p.cin, run));
+                        tile(left, right, part(panel, ky * run * CHANNELS, run * CHANNELS), &mut acc);
                     }
                     for (x, acc) in (x..p.width).zip(&acc) {
                         sink.cell((first + y) * p.width + x, acc);
@@ -59,11 +60,13 @@ fn copy(p: &Conv<'_>, input: &[i8], first: usize, rows: usize, padded: &mut [i8]
     let pad = p.kernel / 2;
     let row = (p.width + 2 * pad) * p.cin;
     let zp = p.zp as i8;
-    for (i, to) in padded.chunks_exact_mut(row).take(rows + 2 * pad).enumerate() {
+    for (i, to) in padded.chunks_exact_mut(row.max(1)).take(rows + 2 * pad).enumerate() {
         to.fill(zp);
         if let Some(y) = (first + i).checked_sub(pad).filter(|&y| y < p.height) {
-            let from = &input[y * p.width * p.cin..][..p.width * p.cin];
-            to[pad * p.cin..][..from.len()].copy_from_slice(from);
+            let from = part(input, y * p.width * p.cin, p.width * p.cin);
+            let to = part_mut(to, pad * p.cin, p.width * p.cin);
+            require!(to.len() == from.len());
+            to.copy_from_slice(from);
         }
     }
 }
@@ -73,7 +76,7 @@ fn interleave(p: &Conv<'_>, first: usize, room: &mut [i8], panel: &mut [i8]) -> 
     let sum = p.kernel * p.kernel * p.cin;
     let mut sums = [0; CHANNELS];
     for (lane, total) in sums.iter_mut().enumerate() {
-        let to = panel[lane..].iter_mut().step_by(CHANNELS);
+        let to = rest_mut(panel, lane).iter_mut().step_by(CHANNELS);
         if first + lane < p.cout {
             for (to, &w) in to.zip(p.weights.rows(first + lane, 1, sum, room)) {
                 *to = w;
@@ -89,18 +92,19 @@ fn interleave(p: &Conv<'_>, first: usize, room: &mut [i8], panel: &mut [i8]) -> 
 /// acc\[cell\]\[channel\] += sum of inputs * weights; a panel of four weights for each input of both cells.
 fn tile(left: &[i8], right: &[i8], panel: &[i8], acc: &mut [[i32; CHANNELS]; CELLS]) {
     let fours = left.len() / 4;
-    assert!(left.len() == right.len() && panel.len() == left.len() * CHANNELS);
+    require!(left.len() == right.len() && panel.len() == left.len() * CHANNELS);
     #[cfg(target_arch = "riscv32")]
     if fours > 0 {
         // SAFETY: it reads `fours` times four of both inputs and four times as many weights.
         unsafe { tile_of_fours(left.as_ptr(), right.as_ptr(), panel.as_ptr(), fours, acc) }
     }
     let done = if cfg!(target_arch = "riscv32") { fours * 4 } else { 0 };
-    let (panels, _) = panel[done * CHANNELS..].as_chunks::<CHANNELS>();
-    for ((&left, &right), weights) in left[done..].iter().zip(&right[done..]).zip(panels) {
-        for (channel, &w) in weights.iter().enumerate() {
-            acc[0][channel] += i32::from(left) * i32::from(w);
-            acc[1][channel] += i32::from(right) * i32::from(w);
+    let (panels, _) = rest(panel, done * CHANNELS).as_chunks::<CHANNELS>();
+    let [first, second] = acc;
+    for ((&left, &right), weights) in rest(left, done).iter().zip(rest(right, done)).zip(panels) {
+        for ((&w, first), second) in weights.iter().zip(first.iter_mut()).zip(second.iter_mut()) {
+            *first += i32::from(left) * i32::from(w);
+            *second += i32::from(right) * i32::from(w);
         }
     }
 }

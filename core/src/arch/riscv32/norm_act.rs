@@ -10,6 +10,7 @@ use super::fixed::{FRACTION, certain, fixed, high};
 use crate::math::{inv_std, rne, silu};
 use crate::ops::norm_act::MAX_GROUP;
 use crate::ops::{self, NormAct, NormOut};
+use crate::part::{at, part, part_mut};
 
 /// Fraction bits of y and of SiLU.
 const FINE: u32 = 20;
@@ -65,23 +66,23 @@ pub fn norm_act(p: &NormAct<'_>, input: &[i16], out: NormOut<'_>) {
     };
     let factor = factor.unwrap_or_default();
     let (ch, group) = (p.channels, p.group);
-    for first in (0..ch).step_by(group) {
+    for first in (0..ch).step_by(group.max(1)) {
         let (sum, squares) = sums(input, ch, first, group);
         let n = (p.cells * group) as u32;
         let mean = sum as f32 / n as f32;
         let inv_std = inv_std(n, sum, squares, p.b);
         let mut channels = [Channel::default(); MAX_GROUP];
-        let channels = &mut channels[..group];
+        let channels = part_mut(&mut channels, 0, group);
         for (channel, c) in channels.iter_mut().zip(first..) {
             let (scale, shift) = match p.film {
-                Some(film) => (1.0 + film[c], film[ch + c]),
+                Some(film) => (1.0 + at(film, c), at(film, ch + c)),
                 None => (1.0, 0.0),
             };
-            let a = inv_std * p.gamma[c] * scale;
-            *channel = Channel::new(a, (p.beta[c] * scale + shift) - mean * a, p.a);
+            let a = inv_std * at(p.gamma, c) * scale;
+            *channel = Channel::new(a, (at(p.beta, c) * scale + shift) - mean * a, p.a);
         }
-        for (cell, out) in input.chunks_exact(ch).zip(out.chunks_exact_mut(ch)) {
-            let values = cell[first..first + group].iter().zip(&mut out[first..first + group]);
+        for (cell, out) in input.chunks_exact(ch.max(1)).zip(out.chunks_exact_mut(ch.max(1))) {
+            let values = part(cell, first, group).iter().zip(part_mut(out, first, group));
             for ((&q, out), channel) in values.zip(channels.iter()) {
                 let certain = channel.fixed.and_then(|fixed| estimate(q, &fixed, factor, p.silu));
                 let rounded = certain.unwrap_or_else(|| {
@@ -122,8 +123,8 @@ fn estimate(q: i16, channel: &Fixed, factor: i32, silu: bool) -> Option<i32> {
 /// Exact sum and sum of squares of `group` channels from `first` on.
 fn sums(input: &[i16], ch: usize, first: usize, group: usize) -> (i32, u64) {
     let (mut sum, mut squares) = (0i32, 0u64);
-    for cell in input.chunks_exact(ch) {
-        for &q in &cell[first..first + group] {
+    for cell in input.chunks_exact(ch.max(1)) {
+        for &q in part(cell, first, group) {
             sum += i32::from(q);
             squares += u64::from((i32::from(q) * i32::from(q)) as u32);
         }

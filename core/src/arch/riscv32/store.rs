@@ -7,6 +7,7 @@ use super::conv::CHANNELS;
 use super::fixed::{FRACTION, certain, fixed, high};
 use crate::math::{rne_i8, rne_i16};
 use crate::ops::{Conv, ConvOut};
+use crate::part::{at as number, put};
 
 /// Turns the accumulators of four output channels of a cell into outputs.
 pub struct Sink<'a> {
@@ -14,15 +15,21 @@ pub struct Sink<'a> {
     cout: usize,
     first: usize,
     count: usize,
-    scale: [f32; CHANNELS],
-    bias: [f32; CHANNELS],
+    channels: [Channel; CHANNELS],
     c: f32,
     /// The residual's factor with 30 fraction bits.
     c_fixed: Option<i32>,
-    fixed: [Option<Fixed>; CHANNELS],
 }
 
-/// A channel's factors in integers.
+/// A channel's factors, and in integers where they fit.
+#[derive(Clone, Copy, Default)]
+struct Channel {
+    scale: f32,
+    bias: f32,
+    fixed: Option<Fixed>,
+}
+
+/// Factors in integers.
 #[derive(Clone, Copy)]
 struct Fixed {
     /// Accumulators up to this magnitude have an estimate.
@@ -54,63 +61,51 @@ impl Fixed {
 
 impl<'a> Sink<'a> {
     pub fn new(p: &Conv<'_>, out: ConvOut<'a>) -> Self {
-        let none = [0.0; CHANNELS];
         // 1.75: three terms fit 31 bits.
         let c_fixed = fixed(p.c, 30, 7 << 28);
-        Self {
-            out,
-            cout: p.cout,
-            first: 0,
-            count: 0,
-            scale: none,
-            bias: none,
-            c: p.c,
-            c_fixed,
-            fixed: [None; CHANNELS],
-        }
+        Self { out, cout: p.cout, first: 0, count: 0, channels: [Channel::default(); CHANNELS], c: p.c, c_fixed }
     }
 
     /// The next cells are of channels `first..first + 4`, as far as they exist.
     pub fn channels(&mut self, p: &Conv<'_>, first: usize) {
         self.first = first;
         self.count = CHANNELS.min(p.cout - first);
-        for i in 0..self.count {
-            self.scale[i] = p.scale[first + i] * p.a;
-            self.bias[i] = p.bias[first + i] * p.b;
-            self.fixed[i] = Fixed::new(self.scale[i], self.bias[i]);
+        for (channel, index) in self.channels.iter_mut().zip(first..p.cout) {
+            let (scale, bias) = (number(p.scale, index) * p.a, number(p.bias, index) * p.b);
+            *channel = Channel { scale, bias, fixed: Fixed::new(scale, bias) };
         }
     }
 
     /// The accumulators of one cell.
     pub fn cell(&mut self, cell: usize, acc: &[i32; CHANNELS]) {
-        let at = cell * self.cout + self.first;
-        for (i, &acc) in acc.iter().enumerate().take(self.count) {
-            let estimate = self.fixed[i].filter(|fixed| acc.unsigned_abs() < fixed.limit).map(|fixed| {
+        let from = cell * self.cout + self.first;
+        for ((&acc, channel), at) in acc.iter().zip(&self.channels).take(self.count).zip(from..) {
+            let estimate = channel.fixed.filter(|fixed| acc.unsigned_abs() < fixed.limit).map(|fixed| {
                 let product = high(acc << fixed.shift, fixed.factor);
                 (product + fixed.bias, product.unsigned_abs() + fixed.bias.unsigned_abs())
             });
-            let value = || acc as f32 * self.scale[i] + self.bias[i];
+            let value = || acc as f32 * channel.scale + channel.bias;
             let error = |magnitude: u32| 8 + (magnitude >> 20) as i32;
             match &mut self.out {
                 ConvOut::I8(out) => {
                     let known = estimate.and_then(|(y, magnitude)| certain(y, error(magnitude)));
-                    out[at + i] = known.map_or_else(|| rne_i8(value()), |q| q.clamp(-128, 127) as i8);
+                    put(out, at, known.map_or_else(|| rne_i8(value()), |q| q.clamp(-128, 127) as i8));
                 }
                 ConvOut::I16(out) => {
                     let known = estimate.and_then(|(y, magnitude)| certain(y, error(magnitude)));
-                    out[at + i] = known.map_or_else(|| rne_i16(value()), |q| q.clamp(-32768, 32767) as i16);
+                    put(out, at, known.map_or_else(|| rne_i16(value()), |q| q.clamp(-32768, 32767) as i16));
                 }
                 ConvOut::I16Add(out) => {
-                    let old = out[at + i];
+                    let old = number(out, at);
                     let known = estimate.zip(self.c_fixed).and_then(|((y, magnitude), c)| {
                         let residual = high(i32::from(old) << 16, c);
                         let magnitude = magnitude + residual.unsigned_abs();
                         certain(y.checked_add(residual)?, error(magnitude))
                     });
-                    out[at + i] = known
-                        .map_or_else(|| rne_i16(value() + f32::from(old) * self.c), |q| q.clamp(-32768, 32767) as i16);
+                    let exactly = || rne_i16(value() + f32::from(old) * self.c);
+                    put(out, at, known.map_or_else(exactly, |q| q.clamp(-32768, 32767) as i16));
                 }
-                ConvOut::F32(out) => out[at + i] = value(),
+                ConvOut::F32(out) => put(out, at, value()),
             }
         }
     }

@@ -4,8 +4,8 @@
 #![no_std]
 #![no_main]
 
-use fewstep_core::{Aligned, Arena, Model, Progress, Request, Session};
-use fewstep_examples::{Clock, HZ, Once, Reason, end, show, sleep, student, uart};
+use fewstep_core::{Aligned, Arena, Progress, Request, Session};
+use fewstep_examples::{Clock, HZ, Once, Reason, main, show, sleep, student, uart, with_session};
 
 static STUDENT: &Aligned<[u8]> = student!("assets/fashion-mnist-student-4.fsw");
 static ARENA: Once<Arena<{ 60 * 1024 }>> = Once::new(Arena::new());
@@ -13,16 +13,9 @@ static ARENA: Once<Arena<{ 60 * 1024 }>> = Once::new(Arena::new());
 /// Between two steps.
 const REST: u32 = HZ / 2;
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    uart::start();
-    end(run())
-}
+main!(with_session(&STUDENT.0, &ARENA, run));
 
-fn run() -> Result<(), Reason> {
-    let model = Model::parse(&STUDENT.0).map_err(|_| "the student image is damaged")?;
-    let arena = ARENA.take().ok_or("the arena is taken")?;
-    let mut session = Session::new(&model, arena.bytes()).map_err(|_| "the arena is too small")?;
+fn run(session: &mut Session<'_>) -> Result<(), Reason> {
     let clock = Clock::start();
     let (mut asleep, mut sleeps) = (0, 0);
     let request = Request { seed: 6, class: 1, w: 0.5, ..Request::default() };
@@ -34,7 +27,7 @@ fn run() -> Result<(), Reason> {
         sleeps += 1;
     }
     let awake = clock.now().wrapping_sub(asleep);
-    show(&mut session, || ())?;
+    show(session, || ())?;
     uart::line("sleeps", sleeps);
     uart::line("ticks asleep", asleep);
     uart::line("ticks awake", awake);

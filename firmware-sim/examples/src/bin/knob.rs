@@ -4,8 +4,8 @@
 #![no_std]
 #![no_main]
 
-use fewstep_core::{Aligned, Arena, Model, Progress, Request, Session, Stage};
-use fewstep_examples::{Once, Reason, end, show, student, uart};
+use fewstep_core::{Aligned, Arena, Progress, Request, Session, Stage};
+use fewstep_examples::{Once, Reason, main, show, student, uart, with_session};
 
 static STUDENT: &Aligned<[u8]> = student!("assets/fashion-mnist-student-4.fsw");
 static ARENA: Once<Arena<{ 60 * 1024 }>> = Once::new(Arena::new());
@@ -21,17 +21,11 @@ impl Adc {
     }
 }
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    uart::start();
-    end(run(Adc { turn: [0, 0, 0, 0, 0, 700, 2048, 4095].iter() }))
-}
+main!(with_session(&STUDENT.0, &ARENA, run));
 
-fn run(mut adc: Adc) -> Result<(), Reason> {
-    let model = Model::parse(&STUDENT.0).map_err(|_| "the student image is damaged")?;
-    let info = model.info();
-    let arena = ARENA.take().ok_or("the arena is taken")?;
-    let mut session = Session::new(&model, arena.bytes()).map_err(|_| "the arena is too small")?;
+fn run(session: &mut Session<'_>) -> Result<(), Reason> {
+    let mut adc = Adc { turn: [0, 0, 0, 0, 0, 700, 2048, 4095].iter() };
+    let info = session.model().info();
     for _ in 0..2 {
         let request = Request { seed: 4, class: 7, w: info.w_min, ..Request::default() };
         session.begin(&request).map_err(|_| "the student cannot serve the request")?;
@@ -46,7 +40,7 @@ fn run(mut adc: Adc) -> Result<(), Reason> {
                 break;
             }
         }
-        show(&mut session, || ())?;
+        show(session, || ())?;
     }
     Ok(())
 }

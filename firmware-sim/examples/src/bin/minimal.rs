@@ -4,17 +4,13 @@
 #![no_main]
 
 use fewstep_core::{Aligned, Arena, Model, Progress, Request, Session};
-use fewstep_examples::{Once, Reason, counted, end, show, student, uart};
+use fewstep_examples::{Once, Reason, counted, main, show, student};
 
 static STUDENT: &Aligned<[u8]> = student!("assets/fashion-mnist-student-4.fsw");
 /// `fewstep inspect` says how much a student needs.
 static ARENA: Once<Arena<{ 60 * 1024 }>> = Once::new(Arena::new());
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    uart::start();
-    end(draw())
-}
+main!(draw());
 
 fn draw() -> Result<(), Reason> {
     let model = Model::parse(&STUDENT.0).map_err(|_| "the student image is damaged")?;

@@ -4,18 +4,14 @@
 #![no_main]
 
 use fewstep_core::{Aligned, Arena, Model, Progress, Request, Session};
-use fewstep_examples::{Once, Reason, end, show, student, uart};
+use fewstep_examples::{Once, Reason, main, show, student, uart};
 
 static QUICK: &Aligned<[u8]> = student!("assets/fashion-mnist-student-1.fsw");
 static FINE: &Aligned<[u8]> = student!("assets/fashion-mnist-student-4.fsw");
 /// For the larger of the two; they take turns.
 static ARENA: Once<Arena<{ 60 * 1024 }>> = Once::new(Arena::new());
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    uart::start();
-    end(run())
-}
+main!(run());
 
 fn run() -> Result<(), Reason> {
     let arena = ARENA.take().ok_or("the arena is taken")?;

@@ -4,8 +4,10 @@
 #![no_std]
 #![no_main]
 
-use fewstep_core::{Aligned, Arena, Model, Progress, Request, Session};
-use fewstep_examples::{Clock, HZ, Once, Pace, Reason, Watchdog, counted, end, show, sleep, student, uart};
+use fewstep_core::{Aligned, Arena, Progress, Request, Session};
+use fewstep_examples::{
+    Clock, HZ, Once, Pace, Reason, Watchdog, counted, main, show, sleep, student, uart, with_session,
+};
 
 static STUDENT: &Aligned<[u8]> = student!("assets/fashion-mnist-student-4.fsw");
 static ARENA: Once<Arena<{ 60 * 1024 }>> = Once::new(Arena::new());
@@ -17,16 +19,9 @@ const PICTURES: u32 = 2;
 /// feature `impatient` it may not, and the watchdog bites.
 const PATIENCE: u32 = if cfg!(feature = "impatient") { HZ / 50 } else { HZ / 10 };
 
-#[cortex_m_rt::entry]
-fn main() -> ! {
-    uart::start();
-    end(run())
-}
+main!(with_session(&STUDENT.0, &ARENA, run));
 
-fn run() -> Result<(), Reason> {
-    let model = Model::parse(&STUDENT.0).map_err(|_| "the student image is damaged")?;
-    let arena = ARENA.take().ok_or("the arena is taken")?;
-    let mut session = Session::new(&model, arena.bytes()).map_err(|_| "the arena is too small")?;
+fn run(session: &mut Session<'_>) -> Result<(), Reason> {
     let (clock, mut pace, mut watchdog) = (Clock::start(), Pace::every(PERIOD), Watchdog::start(PATIENCE));
     let (mut drawing, mut pictures, mut longest) = (false, 0, 0);
     while pictures < PICTURES {
@@ -41,7 +36,7 @@ fn run() -> Result<(), Reason> {
             let progress = counted(|| session.step_op());
             longest = longest.max(clock.now().wrapping_sub(start));
             if progress == Progress::Done {
-                show(&mut session, || watchdog.feed())?;
+                show(session, || watchdog.feed())?;
                 drawing = false;
                 pictures += 1;
             }

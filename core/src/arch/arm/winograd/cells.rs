@@ -82,6 +82,8 @@ impl Strip {
         // SAFETY: the caller says so.
         unsafe {
             match combine {
+                // Of F(2x2) alone.
+                Combine::Difference | Combine::Sum if !super::WITH_TWO => {}
                 Combine::Difference => asm::difference(self),
                 Combine::Sum => asm::sum(self),
                 Combine::Four => asm::four(self),

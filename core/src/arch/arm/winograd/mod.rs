@@ -59,6 +59,9 @@ pub enum Method {
     Four,
 }
 
+/// Whether F(2x2) is there: a firmware can do without, see the feature in `Cargo.toml`.
+const WITH_TWO: bool = cfg!(feature = "winograd-2x2");
+
 /// One vertical index: the input rows that are combined, counted from the one above the tile; how; the taps; what
 /// becomes of the sums; which output rows are complete then: the row, its s (see above), where it lies.
 struct Index {
@@ -204,7 +207,8 @@ fn row_bytes(p: &Conv<'_>) -> usize {
 impl Plan {
     /// The cheapest way; `None` for layers that do not go this way, or when `words` of scratch hold no tile.
     pub fn new(p: &Conv<'_>, words: usize) -> Option<Self> {
-        let (two, four) = (Self::of(Method::Two, p, words), Self::of(Method::Four, p, words));
+        let two = if WITH_TWO { Self::of(Method::Two, p, words) } else { None };
+        let four = Self::of(Method::Four, p, words);
         match (two, four) {
             (Some(two), Some(four)) => Some(if four.cost < two.cost { four } else { two }),
             (two, four) => two.or(four),
@@ -286,12 +290,15 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [u32], sink: &
     let spare = part_mut(left, 0, plan.tile_pairs * method.spare());
     let spare: &mut [i32] = bytemuck::try_cast_slice_mut(spare).unwrap_or_default();
     let planes: &mut [i32] = bytemuck::try_cast_slice_mut(planes).unwrap_or_default();
+    // Four zero points to a word.
+    outside.fill(u32::from(p.zp as u8) * 0x0101_0101);
     let outside: &mut [i8] = bytemuck::try_cast_slice_mut(outside).unwrap_or_default();
-    outside.fill(p.zp as i8);
-    let last: &mut [i8] = bytemuck::try_cast_slice_mut(last).unwrap_or_default();
     if !last.is_empty() {
         // Reading whole groups of channels goes beyond the last cell's end: not in this copy.
         last.fill(0);
+    }
+    let last: &mut [i8] = bytemuck::try_cast_slice_mut(last).unwrap_or_default();
+    if !last.is_empty() {
         last.iter_mut().zip(part(input, (p.height - 1) * row, row)).for_each(|(last, &cell)| *last = cell);
     }
     let picture = Picture { p, input, outside, last };

@@ -144,14 +144,15 @@ fn lanes(weights: &[i8], cin: usize, taps: Taps, channel: usize, count: usize, p
         for (half, extend) in [sxtb16, sxtb16_odd].into_iter().enumerate() {
             let twice = |x: u32| add16(x, x);
             let [g0, g1, g2] = [0, 1, 2].map(|column| {
-                let tap = |row: usize| extend(short_word(part(weights, (3 * row + column) * cin + channel, count)));
+                let [top, middle, bottom] =
+                    [0, 1, 2].map(|row| extend(short_word(part(weights, (3 * row + column) * cin + channel, count))));
                 match taps {
-                    Taps::Top => tap(0),
-                    Taps::Bottom => tap(2),
-                    Taps::Plus => add16(add16(tap(0), tap(2)), tap(1)),
-                    Taps::Minus => sub16(add16(tap(0), tap(2)), tap(1)),
-                    Taps::PlusTwo => add16(twice(add16(twice(tap(2)), tap(1))), tap(0)),
-                    Taps::MinusTwo => add16(twice(sub16(twice(tap(2)), tap(1))), tap(0)),
+                    Taps::Top => top,
+                    Taps::Bottom => bottom,
+                    Taps::Plus => add16(add16(top, bottom), middle),
+                    Taps::Minus => sub16(add16(top, bottom), middle),
+                    Taps::PlusTwo => add16(twice(add16(twice(bottom), middle)), top),
+                    Taps::MinusTwo => add16(twice(sub16(twice(bottom), middle)), top),
                 }
             });
             let outer = add16(g0, g2);
