@@ -8,6 +8,7 @@ use crate::error::{ArenaError, RequestError};
 use crate::execute::{Class, execute, execute_embed};
 use crate::math::sincos;
 use crate::model::Model;
+use crate::sampler::picture::Geometry;
 use crate::sampler::schedule;
 
 /// How a step moves.
@@ -38,6 +39,9 @@ pub struct Request {
     /// Deterministic or stochastic.
     pub sampler: Sampler,
 }
+
+/// Bit of the noise streams of details: those of the picture that is enlarged, which may have the same seed, are without.
+const DETAILS: u32 = 1 << 30;
 
 /// Bit of the noise stream that takes a picture back for another pass.
 const BACK: u32 = 1 << 31;
@@ -94,7 +98,7 @@ pub enum Stage {
     Embed,
     /// This operation of the image.
     Op(u16),
-    /// The sampler's move of z.
+    /// The sampler's move of z; before the last band of an image that computes in bands, the way to the next.
     Update,
 }
 
@@ -105,12 +109,16 @@ struct Run<'a> {
     class: Class,
     /// Pixels that are kept.
     inpaint: Option<Inpaint<'a>>,
+    /// The picture that is enlarged, by images that do so.
+    base: &'a [u8],
     /// Steps of this run; divides the image's.
     steps: u16,
     /// Steps done.
     step: u16,
     /// Passes of this step done.
     pass: u16,
+    /// Bands of this step done; always 0 in images that draw from noise alone.
+    band: u16,
     /// Next stage of this step: 0 = embedding, 1 + i = operation i, last = update.
     stage: u16,
 }
@@ -118,7 +126,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn new(request: &Request, steps: u16, step: u16) -> Self {
         let class = Class { first: request.class, second: request.class, share: 0.0 };
-        Self { request: *request, class, inpaint: None, steps, step, pass: 0, stage: 0 }
+        Self { request: *request, class, inpaint: None, base: &[], steps, step, pass: 0, band: 0, stage: 0 }
     }
 
     /// Whether the step that was done is done again. The first starts from noise alone: a second pass of it would know
@@ -173,6 +181,18 @@ impl<'a> Session<'a> {
         self.model
     }
 
+    /// Enlarges `base` ([`Model::base_bytes`] bytes) into `out` ([`Model::output_bytes`] bytes), twice as high and wide:
+    /// [`Session::begin_enlarge`] to [`Session::finish`].
+    ///
+    /// # Errors
+    /// The image does not enlarge, the request does not fit it, or a picture has another length.
+    pub fn enlarge(&mut self, request: &Request, base: &'a [u8], out: &mut [u8]) -> Result<(), RequestError> {
+        self.check_output(out)?;
+        self.begin_enlarge(request, base)?;
+        while self.step() != Progress::Done {}
+        self.finish(out)
+    }
+
     /// Draws one picture into `out` ([`Model::output_bytes`] bytes: height x width x channels).
     ///
     /// # Errors
@@ -189,7 +209,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The request does not fit the image.
     pub fn begin(&mut self, request: &Request) -> Result<(), RequestError> {
-        let steps = self.check_request(request)?;
+        let steps = self.check_drawing(request)?;
         let geometry = self.model.geometry();
         geometry.fill_noise(self.z(), request.seed, 0);
         self.run = Some(Run::new(request, steps, 0));
@@ -203,7 +223,7 @@ impl<'a> Session<'a> {
     /// The request does not fit the image, the picture has another length, or `start_step` is not below the
     /// request's steps.
     pub fn begin_from(&mut self, request: &Request, picture: &[u8], start_step: u16) -> Result<(), RequestError> {
-        let steps = self.check_request(request)?;
+        let steps = self.check_drawing(request)?;
         self.start_from(request, steps, picture, start_step)?;
         self.run = Some(Run::new(request, steps, start_step));
         Ok(())
@@ -216,7 +236,7 @@ impl<'a> Session<'a> {
     /// The request does not fit the image, the picture or the mask has another length, `start_step` is not below the
     /// request's steps, or the passes are not from 1 to [`MAX_PASSES`].
     pub fn begin_inpaint(&mut self, request: &Request, inpaint: Inpaint<'a>) -> Result<(), RequestError> {
-        let steps = self.check_request(request)?;
+        let steps = self.check_drawing(request)?;
         let info = self.model.image().info();
         let expected = usize::from(info.height) * usize::from(info.width);
         if inpaint.mask.len() != expected {
@@ -236,7 +256,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// The request does not fit the image, neither does the other class, or the share is not within 0 and 1.
     pub fn begin_morph(&mut self, request: &Request, morph: &Morph) -> Result<(), RequestError> {
-        let steps = self.check_request(request)?;
+        let steps = self.check_drawing(request)?;
         self.check_class(morph.class)?;
         // Not a number is in no range.
         if !(0.0..=1.0).contains(&morph.at) {
@@ -252,6 +272,23 @@ impl<'a> Session<'a> {
         }
         let class = Class { first: request.class, second: morph.class, share: morph.at };
         self.run = Some(Run { class, ..Run::new(request, steps, 0) });
+        Ok(())
+    }
+
+    /// Starts the details of a picture twice as high and wide as `base` ([`Model::base_bytes`] bytes), which is read until
+    /// [`Session::finish`]. A run under way is dropped.
+    ///
+    /// # Errors
+    /// The image does not enlarge, the request does not fit it, or the base has another length.
+    pub fn begin_enlarge(&mut self, request: &Request, base: &'a [u8]) -> Result<(), RequestError> {
+        let expected = self.model.base_bytes().ok_or(RequestError::NoEnlarger)?;
+        let steps = self.check_request(request)?;
+        if base.len() != expected {
+            return Err(RequestError::PictureLength { found: base.len(), expected });
+        }
+        let geometry = self.model.geometry();
+        geometry.fill_noise(self.z(), request.seed, DETAILS);
+        self.run = Some(Run { base, ..Run::new(request, steps, 0) });
         Ok(())
     }
 
@@ -299,16 +336,25 @@ impl<'a> Session<'a> {
         let (Some(stage), Some(run)) = (self.stage(), &self.run) else { return Progress::Done };
         let (model, kernels) = (self.model, self.backend.kernels());
         let (class, w, row) = (run.class, run.request.w, self.row(run.step, run.steps));
+        let (base, band, last_band) = (run.base, run.band, run.band + 1 >= model.image().rounds());
+        let first = self.place(band).map_or(0, |((_, _, window), width)| window * width);
         // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
         match stage {
             Stage::Embed => _ = execute_embed(model.image(), kernels, row, class, w, self.arena),
-            Stage::Op(op) => _ = execute(model.image(), kernels, row, op.into(), self.arena),
+            Stage::Op(op) => {
+                if op == 0 && !base.is_empty() {
+                    _ = self.load_base(base, band);
+                }
+                _ = execute(model.image(), kernels, row, op.into(), first, self.arena);
+            }
+            Stage::Update if !last_band => _ = self.keep_band(band),
             Stage::Update => _ = self.run.and_then(|run| self.update(&run)),
         }
         let Some(run) = &mut self.run else { return Progress::Done };
         match stage {
+            Stage::Update if !last_band => (run.band, run.stage) = (run.band + 1, 1),
             Stage::Update if run.again() => (run.pass, run.stage) = (run.pass + 1, 0),
-            Stage::Update => (run.step, run.pass, run.stage) = (run.step + 1, 0, 0),
+            Stage::Update => (run.step, run.pass, run.band, run.stage) = (run.step + 1, 0, 0, 0),
             _ => run.stage += 1,
         }
         match run.step < run.steps {
@@ -349,7 +395,10 @@ impl<'a> Session<'a> {
         self.check_output(out)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
-        geometry.store(self.z(), out);
+        match self.base() {
+            Some(base) => geometry.enlarge(base, self.z(), out),
+            None => geometry.store(self.z(), out),
+        }
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep(inpaint.picture, inpaint.mask, out);
         }
@@ -374,7 +423,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Steps are left, there is no row `y`, or `row` has another length.
     pub fn finish_row(&mut self, y: u16, row: &mut [u8]) -> Result<(), RequestError> {
-        let (height, expected) = (self.model.image().info().height, self.model.row_bytes());
+        let (height, expected) = (self.model.output_shape().0 as u16, self.model.row_bytes());
         if row.len() != expected {
             return Err(RequestError::RowLength { found: row.len(), expected });
         }
@@ -383,7 +432,10 @@ impl<'a> Session<'a> {
         }
         self.check_finished()?;
         let geometry = self.model.geometry();
-        geometry.store_row(self.z(), y.into(), row);
+        match self.base() {
+            Some(base) => geometry.enlarge_row(base, self.z(), y.into(), row),
+            None => geometry.store_row(self.z(), y.into(), row),
+        }
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep_row(inpaint.picture, inpaint.mask, y.into(), row);
         }
@@ -398,9 +450,49 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// The picture that is enlarged.
+    fn base(&self) -> Option<&'a [u8]> {
+        self.run.as_ref().map(|run| run.base).filter(|base| !base.is_empty())
+    }
+
+    /// Where band `band` begins: its first row, its rows, and the first row of its window; and cells of a row.
+    fn place(&self, band: u16) -> Option<((usize, usize, usize), usize)> {
+        let (info, bands) = (self.model.image().info(), self.model.image().bands()?);
+        let (height, width) = (info.height / info.patch, info.width / info.patch);
+        Some((bands.place(band, height), width.into()))
+    }
+
+    /// The base under the window of band `band`, as the operations read it.
+    fn load_base(&mut self, base: &[u8], band: u16) -> Option<()> {
+        let ((_, _, window), width) = self.place(band)?;
+        let (image, geometry) = (self.model.image(), self.model.geometry());
+        let bands = image.bands()?;
+        let rows = usize::from(bands.rows) * geometry.patch;
+        let geometry = Geometry { height: rows, channels: bands.base_channels.into(), ..geometry };
+        let from = window * width * geometry.patch * geometry.patch * geometry.channels;
+        let [into] = views(self.arena, [&image.buffer(bands.base).ok()?])?;
+        geometry.load(base.get(from..)?, 1.0, typed(into));
+        Some(())
+    }
+
+    /// Puts what the operations said of band `band` into v.
+    fn keep_band(&mut self, band: u16) -> Option<()> {
+        let ((start, rows, window), width) = self.place(band)?;
+        let image = self.model.image();
+        let (out, v) = (image.buffer(image.bands()?.out).ok()?, image.buffer(image.info().roles.v).ok()?);
+        let [from, into] = views(self.arena, [&out, &v])?;
+        let row = width * usize::from(v.channels);
+        let from = typed::<f32>(from).get((start - window) * row..(start - window + rows) * row)?;
+        typed::<f32>(into).get_mut(start * row..(start + rows) * row)?.copy_from_slice(from);
+        Some(())
+    }
+
     /// The sampler's move of z after the operations of a step.
     fn update(&mut self, run: &Run<'_>) -> Option<()> {
         let image = self.model.image();
+        if image.bands().is_some() {
+            self.keep_band(run.band)?;
+        }
         let (from, to) = (self.phi(run.step, run.steps), self.phi(run.step + 1, run.steps));
         let step = match run.request.sampler {
             Sampler::Deterministic => schedule::deterministic(from, to),
@@ -417,7 +509,8 @@ impl<'a> Session<'a> {
             *z = step.keep * *z - step.turn * v;
         }
         // Stream 1 + i is the noise after step i, with the pass above it.
-        let stream = u32::from(run.pass) << 16 | (u32::from(run.step) + 1);
+        let own = if run.base.is_empty() { 0 } else { DETAILS };
+        let stream = u32::from(run.pass) << 16 | (u32::from(run.step) + 1) | own;
         if let Some(renoise) = step.renoise {
             geometry.add_noise(z, renoise.rescale, renoise.noise, run.request.seed, stream);
         }
@@ -471,6 +564,14 @@ impl<'a> Session<'a> {
         match (info.w_min..=info.w_max).contains(&w) {
             true => Ok(()),
             false => Err(RequestError::Guidance { found: w, min: info.w_min, max: info.w_max }),
+        }
+    }
+
+    /// Checks a request that draws from noise alone and returns its number of steps.
+    fn check_drawing(&self, request: &Request) -> Result<u16, RequestError> {
+        match self.model.base_bytes() {
+            None => self.check_request(request),
+            Some(_) => Err(RequestError::NeedsBase),
         }
     }
 

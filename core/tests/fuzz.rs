@@ -46,10 +46,11 @@ fn repair(bytes: &mut [u8]) {
 
 #[test]
 fn loader_and_one_step() {
-    let corpus: [&[u8]; 3] = [
+    let corpus: [&[u8]; 4] = [
         include_bytes!("images/plain.fsw"),
         include_bytes!("images/attention.fsw"),
         include_bytes!("images/colour.fsw"),
+        include_bytes!("images/bands.fsw"),
     ];
     fuzz("loader and one step", 6_000, |random| {
         let mut bytes = corpus[random.below(corpus.len())].to_vec();
@@ -69,7 +70,13 @@ fn loader_and_one_step() {
         let mut arena = memory(model.arena_bytes());
         let mut session =
             Session::new(&model, bytemuck::cast_slice_mut(&mut arena)).expect("an arena of the size asked for");
-        session.begin(&Request { seed: 1, class: 0, w: info.w_min, ..Request::default() }).expect("a right request");
+        let request = Request { seed: 1, class: 0, w: info.w_min, ..Request::default() };
+        let base = vec![77; model.base_bytes().unwrap_or_default()];
+        match model.base_bytes() {
+            Some(_) => session.begin_enlarge(&request, &base),
+            None => session.begin(&request),
+        }
+        .expect("a right request");
         session.step();
         true
     });

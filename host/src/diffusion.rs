@@ -5,6 +5,7 @@
 //! z' = cos(d) z - sin(d) v. Guidance of strength w (Ho & Salimans 2022, Meng et al. 2023):
 //! v_w = (1 + w) v_class - w v_null; w = 0 is no guidance.
 
+use crate::enlarge;
 use crate::nn::{Arch, Kind, Query, UNet};
 use crate::noise;
 use anyhow::{Result, bail};
@@ -68,11 +69,23 @@ pub fn rotate(z: &Tensor, v: &Tensor, d: &[f32]) -> candle_core::Result<Tensor> 
 /// The guided v of a network: one evaluation where w is an input, else one with and one without the class
 /// (equation 1 of Meng et al.), both in one batch.
 pub fn guided_v(net: &UNet, z: &Tensor, phi: &[f32], class: &[u16], w: &[f32]) -> candle_core::Result<Tensor> {
+    guided_v_of(net, None, z, phi, class, w)
+}
+
+/// As [`guided_v`], for networks that enlarge `base`.
+pub fn guided_v_of(
+    net: &UNet,
+    base: Option<&Tensor>,
+    z: &Tensor,
+    phi: &[f32],
+    class: &[u16],
+    w: &[f32],
+) -> candle_core::Result<Tensor> {
     if net.guided() {
-        return net.forward(&Query { z, phi, class, w: Some(w) });
+        return net.forward(&Query { z, phi, class, w: Some(w), base });
     }
     if w.iter().all(|w| *w == 0.0) {
-        return net.forward(&Query { z, phi, class, w: None });
+        return net.forward(&Query { z, phi, class, w: None, base });
     }
     let n = phi.len();
     let null = net.arch.classes as u16;
@@ -81,6 +94,7 @@ pub fn guided_v(net: &UNet, z: &Tensor, phi: &[f32], class: &[u16], w: &[f32]) -
         phi: &[phi, phi].concat(),
         class: &[class, &vec![null; n]].concat(),
         w: None,
+        base: base.map(|base| Tensor::cat(&[base, base], 0)).transpose()?.as_ref(),
     })?;
     let with: Vec<f32> = w.iter().map(|w| 1.0 + w).collect();
     let without: Vec<f32> = w.iter().map(|w| -w).collect();
@@ -111,6 +125,9 @@ pub fn renoise_factors(phi_s: f64, phi_k: f64) -> (f64, f64) {
     let scale = phi_k.cos() / phi_s.cos();
     (scale, (phi_k.sin().powi(2) - scale.powi(2) * phi_s.sin().powi(2)).max(0.0).sqrt())
 }
+
+/// Bit of the noise streams of details, as in the core.
+const DETAILS: u32 = 1 << 30;
 
 /// Start noise of pictures as a batch in space-to-depth form.
 pub fn start(arch: &Arch, seed: u64, count: usize, device: &Device) -> Result<Tensor> {
@@ -164,6 +181,17 @@ pub fn check_steps(kind: Kind, steps: usize, sampler: Sampler) -> Result<()> {
 
 /// Draws pictures with a float network: values [count, H, W, C] in about [-1, 1]. `progress` hears how many are done.
 pub fn sample(net: &UNet, r: &SampleRequest, device: &Device, progress: impl Fn(usize) + Sync) -> Result<Vec<f32>> {
+    sample_on(net, None, r, device, progress)
+}
+
+/// As [`sample`], for networks that enlarge: the details of `bases`, bytes [count, H, W, C].
+pub fn sample_on(
+    net: &UNet,
+    bases: Option<&[u8]>,
+    r: &SampleRequest,
+    device: &Device,
+    progress: impl Fn(usize) + Sync,
+) -> Result<Vec<f32>> {
     let done = AtomicUsize::new(0);
     let batches: Vec<Vec<f32>> = r
         .classes
@@ -171,7 +199,12 @@ pub fn sample(net: &UNet, r: &SampleRequest, device: &Device, progress: impl Fn(
         .enumerate()
         .map(|(batch, class)| {
             let seed = r.seed.wrapping_add((batch * SAMPLE_BATCH) as u64);
-            let z = trajectory(net, r, seed, class, device, |_, _| Ok(()))?;
+            let base = bases.map(|bases| {
+                let len = net.arch.base_shape().picture_len();
+                let from = batch * SAMPLE_BATCH * len;
+                enlarge::bases(&net.arch, &bases[from..from + class.len() * len], device)
+            });
+            let z = trajectory(net, r, seed, class, base.transpose()?.as_ref(), device, |_, _| Ok(()))?;
             progress(done.fetch_add(class.len(), Ordering::Relaxed) + class.len());
             from_batch(&net.arch, &z)
         })
@@ -185,17 +218,20 @@ pub fn trajectory(
     r: &SampleRequest,
     seed: u64,
     class: &[u16],
+    base: Option<&Tensor>,
     device: &Device,
     mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
 ) -> Result<Tensor> {
     let n = class.len();
     let w = vec![r.w; n];
-    let mut z = start(&net.arch, seed, n, device)?;
+    // Details have noise of their own: the picture that is enlarged may have the same seed.
+    let own = if base.is_some() { DETAILS } else { 0 };
+    let mut z = noise_batch(&net.arch, seed, own, n, device)?;
     for i in 0..r.steps {
         visit(i, &z)?;
         let phi = angle(i, r.steps);
         let d = phi - angle(i + 1, r.steps);
-        let v = guided_v(net, &z, &vec![phi as f32; n], class, &w)?;
+        let v = guided_v_of(net, base, &z, &vec![phi as f32; n], class, &w)?;
         let last = i + 1 == r.steps;
         if r.sampler == Sampler::Deterministic || last {
             z = rotate(&z, &v, &vec![d as f32; n])?;
@@ -203,7 +239,7 @@ pub fn trajectory(
             let (phi_s, phi_k) = (phi - 2.0 * d, phi - d);
             z = rotate(&z, &v, &vec![(2.0 * d) as f32; n])?;
             let (scale, sigma) = renoise_factors(phi_s, phi_k);
-            let eps = noise_batch(&net.arch, seed, 1 + i as u32, n, device)?;
+            let eps = noise_batch(&net.arch, seed, own | (1 + i as u32), n, device)?;
             z = mix(&vec![scale as f32; n], &z, &vec![sigma as f32; n], &eps)?;
         }
     }

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod data;
 pub mod diffusion;
 pub mod distill;
+pub mod enlarge;
 pub mod evaluate;
 pub mod export;
 pub mod features;

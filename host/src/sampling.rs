@@ -1,6 +1,7 @@
 //! Drawing pictures from any of the project's files: a student image through the core, or a checkpoint in float.
 
 use crate::diffusion::{self, SampleRequest, Sampler};
+use crate::enlarge;
 use crate::files::{self, AlignedBytes};
 use crate::nn::{Checkpoint, Kind};
 use anyhow::{Context, Result, bail};
@@ -109,13 +110,25 @@ impl Source {
     /// Height, width and channels of a picture.
     pub fn shape(&self) -> Result<(usize, usize, usize)> {
         Ok(match self {
-            Source::Image(i) => {
-                let model = i.model()?;
-                let info = model.info();
-                (info.height.into(), info.width.into(), info.channels.into())
-            }
-            Source::Checkpoint(c) => (c.net.arch.height, c.net.arch.width, c.net.arch.channels),
+            Source::Image(i) => i.model()?.output_shape(),
+            Source::Checkpoint(c) => c.net.arch.data_shape(),
         })
+    }
+
+    /// Whether it enlarges pictures, in place of drawing them from noise alone.
+    pub fn enlarges(&self) -> Result<bool> {
+        Ok(match self {
+            Source::Image(i) => i.model()?.base_bytes().is_some(),
+            Source::Checkpoint(c) => c.net.arch.base > 0,
+        })
+    }
+
+    /// Rows of pixels of a band, where the file is computed in bands.
+    pub fn band_rows(&self) -> Result<Option<usize>> {
+        let Source::Image(i) = self else { return Ok(None) };
+        let model = i.model()?;
+        let (bands, patch) = (model.image().bands(), usize::from(model.image().info().patch));
+        Ok(bands.filter(|bands| bands.halo > 0).map(|bands| 2 * usize::from(bands.band()) * patch))
     }
 
     /// The number of steps that it was distilled for; None where it draws in any number.
@@ -151,13 +164,28 @@ impl Source {
 
     /// Draws; `progress` hears how many pictures are done.
     pub fn draw(&self, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+        self.draw_on(None, job, progress)
+    }
+
+    /// Draws, or enlarges `bases`, bytes [count][height][width][channels] of half the size.
+    pub fn draw_on(&self, bases: Option<&[u8]>, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+        match (self.enlarges()?, bases.is_some()) {
+            (true, false) => bail!("it enlarges pictures and draws none; give it as --upscale to sample"),
+            (false, true) => bail!("it draws pictures and enlarges none; give one that train-teacher --enlarge began"),
+            _ => {}
+        }
+        let (height, width, channels) = self.shape()?;
+        let each = height * width * channels / 4;
+        if bases.is_some_and(|bases| bases.len() != each * job.classes.len()) {
+            bail!("it enlarges pictures of {}x{}x{channels} only", height / 2, width / 2);
+        }
         let classes = self.classes()?;
         if let Some(c) = job.classes.iter().find(|c| usize::from(**c) >= classes) {
             bail!("--class {c}: the model has classes 0 to {}", classes - 1);
         }
         match self {
-            Source::Image(image) => draw_image(image, job, progress),
-            Source::Checkpoint(checkpoint) => draw_checkpoint(checkpoint, job, progress),
+            Source::Image(image) => draw_image(image, bases, job, progress),
+            Source::Checkpoint(checkpoint) => draw_checkpoint(checkpoint, bases, job, progress),
         }
     }
 }
@@ -182,7 +210,16 @@ pub fn draw_one(model: &Model, request: &Request, backend: Backend) -> Result<Ve
     Ok(out)
 }
 
-fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+/// The core's enlarged picture of `base`, in an arena of its own.
+fn enlarge_one(model: &Model, request: &Request, base: &[u8], backend: Backend) -> Result<Vec<u8>> {
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    let mut out = vec![0; model.output_bytes()];
+    let mut session = Session::with_backend(model, &mut arena, backend).map_err(|e| anyhow::anyhow!("{e}"))?;
+    session.enlarge(request, base, &mut out).map_err(|e| anyhow::anyhow!("{e}"))?;
+    Ok(out)
+}
+
+fn draw_image(image: &StudentImage, bases: Option<&[u8]>, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
     let model = image.model()?;
     let (info, backend) = (model.info(), backend(&job.backend)?);
     let own = usize::from(info.steps);
@@ -191,6 +228,7 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
     if !(info.w_min..=info.w_max).contains(&job.w) {
         bail!("--guidance {}: {} was distilled for {} to {}", job.w, image.name, info.w_min, info.w_max);
     }
+    let base_bytes = model.base_bytes().unwrap_or_default();
     let done = AtomicUsize::new(0);
     let began = Instant::now();
     let pictures = job.classes.par_iter().enumerate().map(|(i, class)| {
@@ -204,14 +242,17 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
                 Sampler::Stochastic => fewstep_core::Sampler::Stochastic,
             },
         };
-        let picture = draw_one(&model, &request, backend)?;
+        let picture = match bases {
+            Some(bases) => enlarge_one(&model, &request, &bases[i * base_bytes..(i + 1) * base_bytes], backend)?,
+            None => draw_one(&model, &request, backend)?,
+        };
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(picture)
     });
     let pictures: Vec<Vec<u8>> = pictures.collect::<Result<_>>()?;
     Ok(Drawn {
         pictures: pictures.concat(),
-        shape: (info.height.into(), info.width.into(), info.channels.into()),
+        shape: model.output_shape(),
         steps,
         evaluations: steps,
         seconds: began.elapsed().as_secs_f64(),
@@ -219,7 +260,12 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
     })
 }
 
-fn draw_checkpoint(checkpoint: &Checkpoint, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+fn draw_checkpoint(
+    checkpoint: &Checkpoint,
+    bases: Option<&[u8]>,
+    job: &Job,
+    progress: impl Fn(usize) + Sync,
+) -> Result<Drawn> {
     let steps = match (job.steps, checkpoint.kind) {
         (Some(n), _) | (None, Kind::Student(n)) => n,
         (None, kind) => bail!("a {} draws in any number of steps: give --steps, 64 for example", kind.describe()),
@@ -233,11 +279,15 @@ fn draw_checkpoint(checkpoint: &Checkpoint, job: &Job, progress: impl Fn(usize) 
     }
     let request = SampleRequest { steps, seed: job.seed, classes: job.classes.clone(), w: job.w, sampler: job.sampler };
     let began = Instant::now();
-    let values = diffusion::sample(&checkpoint.net, &request, &Device::Cpu, progress)?;
+    let values = diffusion::sample_on(&checkpoint.net, bases, &request, &Device::Cpu, progress)?;
     let a = &checkpoint.net.arch;
+    let pictures = match bases {
+        Some(bases) => enlarge::join(a, bases, &values),
+        None => values.into_iter().map(diffusion::to_byte).collect(),
+    };
     Ok(Drawn {
-        pictures: values.into_iter().map(diffusion::to_byte).collect(),
-        shape: (a.height, a.width, a.channels),
+        pictures,
+        shape: a.data_shape(),
         steps,
         evaluations: if checkpoint.net.guided() || job.w == 0.0 { steps } else { 2 * steps },
         seconds: began.elapsed().as_secs_f64(),

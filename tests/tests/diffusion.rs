@@ -182,7 +182,7 @@ fn trajectory_follows_the_schedule() {
     let net = random_net(&arch, true, 5);
     let r = request(4, 77, vec![0, 1], 3.0, Sampler::Deterministic);
     let mut seen = Vec::new();
-    let end = trajectory(&net, &r, 77, &r.classes, &Device::Cpu, |i, z| {
+    let end = trajectory(&net, &r, 77, &r.classes, None, &Device::Cpu, |i, z| {
         seen.push((i, values(z)));
         Ok(())
     });
@@ -285,7 +285,7 @@ fn guidance_input_must_fit_the_network() {
     let z = start(&tiny_arch(), 0, 1, &Device::Cpu).unwrap();
     for (guided, w) in [(false, Some(&[1.0f32][..])), (true, None)] {
         let net = random_net(&tiny_arch(), guided, 1);
-        let query = fewstep::nn::Query { z: &z, phi: &[1.0], class: &[0], w };
+        let query = fewstep::nn::Query { z: &z, phi: &[1.0], class: &[0], w, base: None };
         assert!(net.forward(&query).unwrap_err().to_string().contains('w'));
     }
 }

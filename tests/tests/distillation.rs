@@ -229,7 +229,8 @@ fn network_is_guided_by_the_same_formula() {
     let net = random_net(&arch, false, 1);
     let z = Tensor::from_vec(normals(5, 3 * 64), (3, 4, 4, 4), &Device::Cpu).unwrap();
     let (phi, class, w) = ([0.3, 0.9, 1.5], [0, 1, 1], [0.0, 1.5, 4.0]);
-    let evaluate = |class: &[u16]| values(&net.forward(&Query { z: &z, phi: &phi, class, w: None }).unwrap());
+    let evaluate =
+        |class: &[u16]| values(&net.forward(&Query { z: &z, phi: &phi, class, w: None, base: None }).unwrap());
     let (with, without) = (evaluate(&class), evaluate(&[2; 3]));
     let got = values(&guided_v(&net, &z, &phi, &class, &w).unwrap());
     let want: Vec<f32> = (0..got.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
@@ -447,6 +448,7 @@ fn training_batch(t: &[f32], u: &[[f32; 2]]) -> Batch {
     Batch {
         x: tensor(60),
         eps: tensor(61),
+        base: None,
         class: (0..n as u16).map(|i| i % 2).collect(),
         t: t.to_vec(),
         u: u.to_vec(),
@@ -489,8 +491,9 @@ fn stage_one_learns_the_guided_teacher() {
     let low = Guidance { teacher: teacher.clone(), power: 3.0 }.targets(&batch, &unused()).unwrap().w.unwrap();
     assert!(low.iter().zip(&batch.u).all(|(w, u)| (w - 4.0 * u[0].powi(3)).abs() < 1e-5), "more of the low strengths");
     assert_eq!(targets.class, batch.class, "the student's class is never dropped");
-    let evaluate =
-        |class: &[u16]| values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None }).unwrap());
+    let evaluate = |class: &[u16]| {
+        values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None, base: None }).unwrap())
+    };
     let (with, without) = (evaluate(&batch.class), evaluate(&[2; 3]));
     let want: Vec<f32> = (0..with.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
     assert!(largest_difference(&values(&targets.v), &want) < 1e-5);
@@ -523,7 +526,8 @@ fn stage_two_learns_two_steps_of_its_teacher() {
         let mut twice = targets.z.clone();
         for half in 0..2 {
             let phi: Vec<f32> = targets.phi.iter().map(|p| p - half as f32 * (d / 2.0) as f32).collect();
-            let v = teacher.forward(&Query { z: &twice, phi: &phi, class: &batch.class, w: Some(&w) }).unwrap();
+            let v =
+                teacher.forward(&Query { z: &twice, phi: &phi, class: &batch.class, w: Some(&w), base: None }).unwrap();
             twice = rotate(&twice, &v, &vec![(d / 2.0) as f32; n]).unwrap();
         }
         let difference = largest_difference(&values(&once), &values(&twice));

@@ -69,7 +69,7 @@ fn training_computes_what_the_device_does() {
     let batch = batches.get(0, 1).unwrap().remove(0);
     let t = objective.targets(&batch, &live).unwrap();
     let w = t.w.clone().unwrap();
-    let v = objective.predict(&net, &Query { z: &t.z, phi: &t.phi, class: &t.class, w: Some(&w) }).unwrap();
+    let v = objective.predict(&net, &Query { z: &t.z, phi: &t.phi, class: &t.class, w: Some(&w), base: None }).unwrap();
     let (z, got) = (values(&t.z), values(&v));
     let len = z.len() / t.phi.len();
     let mut seen = [0; 4];

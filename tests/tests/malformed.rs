@@ -24,6 +24,7 @@ fn image() -> AlignedBytes {
         decoder: vec![1],
         attention_heads: 2,
         embed: 8,
+        base: 0,
     };
     let options = ExportOptions { scratch_bytes: 64, ..ExportOptions::default() };
     let exported = write_image(&random_student(&arch, 2, 1), &options).expect("a random student exports");
@@ -302,6 +303,7 @@ fn image_of_blocks() -> AlignedBytes {
         decoder: Vec::new(),
         attention_heads: 0,
         embed: 8,
+        base: 0,
     };
     let options = ExportOptions { profile: Profile::X86Vnni, ..ExportOptions::default() };
     AlignedBytes::from(write_image(&random_student(&arch, 1, 1), &options).unwrap().bytes.as_slice())
@@ -353,6 +355,7 @@ fn accumulators_that_could_overflow_are_refused() {
         decoder: Vec::new(),
         attention_heads: 0,
         embed: 8,
+        base: 0,
     };
     let mut spec = random_student(&arch, 1, 1);
     let weights = &mut spec.convs.get_mut("conv_out").unwrap().weights;

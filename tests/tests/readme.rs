@@ -6,13 +6,14 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 11] = [
+const DOCUMENTS: [&str; 12] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
     "docs/applications.md",
     "docs/architecture.md",
     "docs/boards.md",
+    "docs/colour.md",
     "docs/distillation.md",
     "docs/evaluation.md",
     "docs/format.md",

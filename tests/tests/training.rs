@@ -78,7 +78,7 @@ fn held_out(net: &UNet, data: &Dataset, objective: &dyn Objective) -> (f64, f64)
     let mut batches = Batches::new(data, &net.arch, 999, 256, &Device::Cpu);
     let batch = batches.get(0, 1).unwrap().remove(0);
     let t = objective.targets(&batch, &Live::of(net)).unwrap();
-    let v = net.forward(&Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() }).unwrap();
+    let v = net.forward(&Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref(), base: None }).unwrap();
     let mean = |t: Tensor| f64::from(t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap());
     (mean((v - &t.v).unwrap()), mean(t.v))
 }
@@ -459,8 +459,9 @@ fn network_and_gradients_match_double_precision() {
         let (phi, class, w) = ([0.05, 0.8, 1.5], [0, 1, arch.classes as u16], [0.0, 1.3, 4.0]);
         let w = guided.then_some(&w[..]);
 
-        let v = net.forward(&Query { z: &z, phi: &phi, class: &class, w }).unwrap();
-        let observed = net.forward_observed(&Query { z: &z, phi: &phi, class: &class, w }, &mut |_, t| Ok(t)).unwrap();
+        let v = net.forward(&Query { z: &z, phi: &phi, class: &class, w, base: None }).unwrap();
+        let observed =
+            net.forward_observed(&Query { z: &z, phi: &phi, class: &class, w, base: None }, &mut |_, t| Ok(t)).unwrap();
         let grads = (&v - &goal).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
 
         let double = |t: &Tensor| t.detach().to_dtype(DType::F64).unwrap();

@@ -292,6 +292,10 @@ pub fn run(mut args: Args) -> Result<()> {
         "--int8-images: integers are computed by the device's own kernels on the CPU; use --device cpu"
     );
     let teacher = Checkpoint::open(&args.teacher, &device)?;
+    ensure!(
+        teacher.net.arch.base == 0 || args.finishing.int8_images.is_none(),
+        "--int8-images: students that enlarge pictures are not fine-tuned for int8; leave it out"
+    );
     if teacher.kind != Kind::Teacher {
         bail!("{} is a {}; --teacher takes what train-teacher wrote", args.teacher.display(), teacher.kind.describe());
     }
@@ -327,12 +331,10 @@ pub fn run(mut args: Args) -> Result<()> {
     };
     let data = data::open(&t.data, Split::Train)?;
     let (a, d) = (&teacher.net.arch, &data);
+    let (height, width, channels) = a.data_shape();
     ensure!(
-        (a.height, a.width, a.channels, a.classes) == (d.height, d.width, d.channels, d.classes()),
-        "the teacher draws {}x{}x{} pictures of {} classes, {} holds {}x{}x{} of {}",
-        a.height,
-        a.width,
-        a.channels,
+        (height, width, channels, a.classes) == (d.height, d.width, d.channels, d.classes()),
+        "the teacher draws {height}x{width}x{channels} pictures of {} classes, {} holds {}x{}x{} of {}",
         a.classes,
         t.data.display(),
         d.height,

@@ -1,13 +1,14 @@
 //! `fewstep export`: quantizes a student and writes its image, or writes its network as ONNX.
 
+use crate::diffusion::Sampler;
 use crate::export::{ExportOptions, Exported, write_image};
 use crate::files::{self, AlignedBytes};
-use crate::nn::{Checkpoint, Engine, Precision};
+use crate::nn::{Arch, Checkpoint, Engine, Precision};
 use crate::onnx::{self, Form, Network, OPSET};
 use crate::progress::Progress;
-use crate::quant::quantize;
-use crate::sampling::Source;
-use anyhow::{Context, Result, ensure};
+use crate::quant::{calibration_classes, quantize_on};
+use crate::sampling::{Job, Source};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use fewstep_core::Profile;
 use fewstep_core::format::Image;
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 
 /// Most steps that an image holds tables for.
 const MAX_STEPS: usize = fewstep_core::format::limits::MAX_STEPS as usize;
+/// Seed of the pictures that a student that enlarges is calibrated on.
+const BASE_SEED: u64 = 0xBA5E_0000;
 
 /// Quantize a student to int8 and write the image that devices run, or write its network as ONNX
 #[derive(clap::Args)]
@@ -34,6 +37,13 @@ pub struct Args {
     /// With --onnx: the one step (from 0) that the file is for; without, the step is an input
     #[arg(long, requires = "onnx")]
     step: Option<usize>,
+    /// A student that draws pictures (.fsw or .safetensors): one that enlarges them is calibrated on its
+    #[arg(long, value_name = "FILE", conflicts_with = "onnx")]
+    on: Option<PathBuf>,
+    /// Most bytes of the arena, for a student that enlarges pictures: it is computed in bands of rows that fit
+    /// [default: 524288]
+    #[arg(long, value_name = "BYTES", conflicts_with = "onnx")]
+    arena: Option<u32>,
     /// The machine for which weights are laid out; all others run the image too, to the same bytes, some slower
     #[arg(long, value_enum, default_value_t = Target::Canonical, conflicts_with = "onnx")]
     profile: Target,
@@ -62,16 +72,53 @@ impl Target {
 
 /// Quantizes and exports for every machine; prints the progress of calibration.
 pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
-    export_for(checkpoint, steps, Target::Canonical)
+    export_for(checkpoint, steps, None, &ExportOptions::default())
 }
 
-fn export_for(checkpoint: &Checkpoint, steps: usize, target: Target) -> Result<Exported> {
+fn export_for(
+    checkpoint: &Checkpoint,
+    steps: usize,
+    bases: Option<&[u8]>,
+    options: &ExportOptions,
+) -> Result<Exported> {
     let mut progress: Option<Progress> = None;
-    let spec = quantize(checkpoint, steps, |done, total| {
+    let spec = quantize_on(checkpoint, steps, bases, |done, total| {
         progress.get_or_insert_with(|| Progress::new("calibrate", total as u64, "evaluations")).set(done as u64, "");
     })?;
     drop(progress);
-    write_image(&spec, &ExportOptions { profile: target.profile(), ..ExportOptions::default() })
+    write_image(&spec, options)
+}
+
+/// Pictures to calibrate a student that enlarges on: those of the student that --on names.
+fn calibration_bases(args: &Args, arch: &Arch) -> Result<Option<Vec<u8>>> {
+    let file = match (&args.on, arch.base) {
+        (None, 0) => return Ok(None),
+        (Some(file), 1..) => file,
+        (None, _) => {
+            bail!("a student that enlarges pictures is calibrated on some: give --on STUDENT, which draws them")
+        }
+        (Some(_), 0) => bail!("--on: this student draws pictures itself; leave it out"),
+    };
+    let source = Source::open(file)?;
+    let wanted = (arch.height, arch.width, arch.base);
+    ensure!(
+        source.shape()? == wanted && source.classes()? == arch.classes && source.own_steps()?.is_some(),
+        "--on {}: give a student that draws the {}x{}x{} pictures of {} classes that are enlarged",
+        file.display(),
+        wanted.0,
+        wanted.1,
+        wanted.2,
+        arch.classes
+    );
+    let job = Job {
+        seed: BASE_SEED,
+        classes: calibration_classes(arch.classes),
+        w: 1.0,
+        steps: None,
+        sampler: Sampler::Deterministic,
+        backend: "auto".into(),
+    };
+    Ok(Some(source.draw(&job, |_| ())?.pictures))
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -91,7 +138,15 @@ pub fn run(args: Args) -> Result<()> {
 
 fn write_student(args: &Args, steps: usize) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
-    let exported = export_for(&checkpoint, steps, args.profile).with_context(|| format!("{}", args.file.display()))?;
+    ensure!(
+        args.arena.is_none() || checkpoint.net.arch.base > 0,
+        "--arena: only students that enlarge pictures are computed in bands; leave it out"
+    );
+    let bases = calibration_bases(args, &checkpoint.net.arch)?;
+    let options =
+        ExportOptions { profile: args.profile.profile(), arena_limit: args.arena, ..ExportOptions::default() };
+    let exported = export_for(&checkpoint, steps, bases.as_deref(), &options)
+        .with_context(|| format!("{}", args.file.display()))?;
     files::write_atomic(&args.out, |w| Ok(w.write_all(&exported.bytes)?))?;
     let (bytes, arena) = (exported.bytes.len(), exported.plan.arena_bytes);
     if args.json {

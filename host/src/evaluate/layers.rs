@@ -144,7 +144,7 @@ pub fn layer_losses(model: &Model, net: &UNet, w: &[f32], seed: u64, pictures: u
             let z: Vec<f32> = runs.iter().flat_map(|r| r.0.iter().copied()).collect();
             let request = SampleRequest { steps, seed, classes: class.clone(), w: *w, sampler: Sampler::Deterministic };
             let mut own = None;
-            trajectory(net, &request, seed, &class, &Device::Cpu, |i, z| {
+            trajectory(net, &request, seed, &class, None, &Device::Cpu, |i, z| {
                 if i == step {
                     own = Some(z.clone());
                 }
@@ -161,8 +161,10 @@ pub fn layer_losses(model: &Model, net: &UNet, w: &[f32], seed: u64, pictures: u
                 seen.insert(name.into(), t.flatten_all()?.to_vec1()?);
                 Ok(t)
             };
-            _ = net
-                .forward_observed(&Query { z: &z, phi: &phi, class: &class, w: Some(&vec![*w; pictures]) }, &mut see)?;
+            _ = net.forward_observed(
+                &Query { z: &z, phi: &phi, class: &class, w: Some(&vec![*w; pictures]), base: None },
+                &mut see,
+            )?;
             for (op, (name, fits)) in names.iter().zip(&mut fits).enumerate() {
                 let float = seen.get(name).with_context(|| format!("the float network has no operation {name}"))?;
                 let len = float.len() / pictures;

@@ -16,8 +16,12 @@ use std::sync::{Arc, RwLock};
 /// The network that fine-tuning starts from: the student with balanced attention and calibrated scales as parameters.
 pub fn prepare(student: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -> Result<UNet> {
     ensure!(learned(student, steps)?.is_none(), "this student was fine-tuned for int8 already");
+    ensure!(
+        student.arch.base == 0,
+        "students that enlarge pictures are not fine-tuned for int8; leave --int8-images out"
+    );
     let net = balance_attention(student)?;
-    let activations = calibrate(&net, steps, progress)?;
+    let activations = calibrate(&net, steps, None, progress)?;
     let mut tensors = net.params.tensors().clone();
     store(&activations, &mut tensors)?;
     Ok(UNet { arch: net.arch, params: Params::frozen(tensors) })
@@ -141,7 +145,7 @@ impl Objective for Finetune {
         let (mut z, mut landed) = (batch.eps.clone(), vec![0.0; states.len()]);
         for step in 0..n {
             let phi = vec![angle(step, n) as f32; steps.len()];
-            let v = self.student.forward(&Query { z: &z, phi: &phi, class: &batch.class, w: Some(&w) })?;
+            let v = self.student.forward(&Query { z: &z, phi: &phi, class: &batch.class, w: Some(&w), base: None })?;
             z = rotate(&z, &v, &vec![d as f32; steps.len()])?;
             let now = flat(&z)?;
             for i in (0..steps.len()).filter(|i| steps[*i] == step) {

@@ -11,8 +11,8 @@ mod straight_through;
 mod student;
 
 pub use finetune::{Finetune, prepare};
-pub use observe::observe;
+pub use observe::{calibration_classes, observe};
 pub use range::{Seen, quantize_row};
 pub use simulator::{Activation, Simulator, Trace};
-pub use student::quantize;
 pub(crate) use student::time_row;
+pub use student::{quantize, quantize_on};

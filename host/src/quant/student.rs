@@ -4,6 +4,7 @@ use super::learned::learned;
 use super::observe::observe;
 use super::range::quantize_row;
 use crate::diffusion::angle;
+use crate::enlarge;
 use crate::export::{Conv, Dense, Graph, Node, NodeKind, Norm, Quant, StudentSpec};
 use crate::nn::{Checkpoint, Kind, MAX_GUIDANCE, Params, UNet, time_features};
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,17 @@ const CALIBRATION_SEED: u64 = 0xCA11_B8A7_E000_0000;
 /// # Errors
 /// When the checkpoint takes no w, or is a student of another step count.
 pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usize, usize)) -> Result<StudentSpec> {
+    quantize_on(checkpoint, steps, None, progress)
+}
+
+/// As [`quantize`], for students that enlarge: `bases` are pictures to calibrate on, bytes [count][H][W][C], one for
+/// each of [`calibration_classes`](super::calibration_classes).
+pub fn quantize_on(
+    checkpoint: &Checkpoint,
+    steps: usize,
+    bases: Option<&[u8]>,
+    progress: impl FnMut(usize, usize),
+) -> Result<StudentSpec> {
     match checkpoint.kind {
         Kind::Teacher => bail!("a teacher needs two evaluations a step for guidance; distil it first"),
         Kind::Student(n) if n != steps => bail!("--steps {steps}: this student was distilled for {n} steps"),
@@ -31,7 +43,8 @@ pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usiz
         Some(activations) => (checkpoint.net.clone(), activations),
         None => {
             let net = balance_attention(&checkpoint.net)?;
-            let activations = calibrate(&net, steps, progress)?;
+            let base = bases.map(|bases| enlarge::bases(&net.arch, bases, &Device::Cpu)).transpose()?;
+            let activations = calibrate(&net, steps, base.as_ref(), progress)?;
             (net, activations)
         }
     };
@@ -44,9 +57,14 @@ pub fn quantize(checkpoint: &Checkpoint, steps: usize, progress: impl FnMut(usiz
 pub type Activations = Vec<BTreeMap<String, Quant>>;
 
 /// Scales from the student's own trajectories.
-pub fn calibrate(net: &UNet, steps: usize, progress: impl FnMut(usize, usize)) -> Result<Activations> {
+pub fn calibrate(
+    net: &UNet,
+    steps: usize,
+    base: Option<&Tensor>,
+    progress: impl FnMut(usize, usize),
+) -> Result<Activations> {
     let graph = Graph::new(&net.arch);
-    let seen = observe(net, steps, CALIBRATION_SEED, progress)?;
+    let seen = observe(net, steps, CALIBRATION_SEED, base, progress)?;
     let table = |seen: &BTreeMap<String, super::Seen>| {
         let calibrated = graph.nodes.iter().filter(|n| n.is_calibrated());
         calibrated.map(|node| Ok((node.name.clone(), range(node, seen.get(&node.name))?))).collect()

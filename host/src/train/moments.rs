@@ -10,7 +10,7 @@
 use super::batch::Batch;
 use super::live::{Live, Turn};
 use super::objective::{Objective, Targets, noised, strengths};
-use crate::diffusion::{guided_v, mix, rotate};
+use crate::diffusion::{guided_v_of, mix, rotate};
 use crate::nn::UNet;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -74,7 +74,7 @@ impl Objective for Moments {
         let segments: Vec<f64> = batch.t.iter().map(|t| n - 1.0 - (f64::from(*t) * n).floor().min(n - 1.0)).collect();
         let phi: Vec<f32> = segments.iter().map(|s| (FRAC_PI_2 - s * d) as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
-        let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+        let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v_of(net, batch.base.as_ref(), z, phi, &batch.class, &w);
 
         let said = ask(&live.student, &z, &phi)?;
         let landed = rotate(&z, &said, &vec![d as f32; phi.len()])?;

@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::live::{Live, Turn};
-use crate::diffusion::{guided_v, mix, rotate};
+use crate::diffusion::{guided_v_of, mix, rotate};
 use crate::nn::{MAX_GUIDANCE, Query, UNet};
 use anyhow::Result;
 use candle_core::Tensor;
@@ -94,7 +94,7 @@ impl Objective for Guidance {
     fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
-        let v = guided_v(&self.teacher, &z, &phi, &batch.class, &w)?;
+        let v = guided_v_of(&self.teacher, batch.base.as_ref(), &z, &phi, &batch.class, &w)?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }
@@ -113,7 +113,9 @@ impl Objective for Halving {
         // t is spread evenly over [0, 1): so are i = 1..=steps, however few they are.
         let phi: Vec<f32> = batch.t.iter().map(|t| ((t * n).floor() + 1.0).min(n) / n * FRAC_PI_2 as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, 1.0));
-        let v = halving_target(self.steps, &z, &phi, |z, phi| guided_v(&self.teacher, z, phi, &batch.class, &w))?;
+        let v = halving_target(self.steps, &z, &phi, |z, phi| {
+            guided_v_of(&self.teacher, batch.base.as_ref(), z, phi, &batch.class, &w)
+        })?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }

@@ -82,7 +82,7 @@ fn shard_gradient(
     batch: usize,
 ) -> Result<(Tensor, GradStore)> {
     let t = objective.targets(shard, live)?;
-    let query = Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() };
+    let query = Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref(), base: shard.base.as_ref() };
     let mut loss = (objective.predict(net, &query)? - t.v.detach())?.sqr()?;
     if let Some(weight) = &t.weight {
         loss = loss.broadcast_mul(&Tensor::from_slice(weight, (weight.len(), 1, 1, 1), loss.device())?)?;

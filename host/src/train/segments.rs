@@ -5,7 +5,7 @@
 use super::batch::Batch;
 use super::live::Live;
 use super::objective::{Objective, Targets, noised, strengths};
-use crate::diffusion::{guided_v, mix, rotate};
+use crate::diffusion::{guided_v_of, mix, rotate};
 use crate::nn::UNet;
 use anyhow::Result;
 use candle_core::Tensor;
@@ -132,7 +132,7 @@ impl Objective for Segments {
             Jump::Average => &live.average,
             Jump::Student => &live.student,
         };
-        let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+        let ask = |net: &UNet, z: &Tensor, phi: &[f32]| guided_v_of(net, batch.base.as_ref(), z, phi, &batch.class, &w);
         let v = grid.target(&places, &z, |z, phi| ask(&self.teacher, z, phi), |z, phi| ask(jump, z, phi))?;
         let weight = match self.weight {
             Weight::Even => None,
