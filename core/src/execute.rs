@@ -9,6 +9,7 @@ use crate::format::limits::MAX_EMBED;
 use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+use crate::part::{part, part_mut};
 
 /// A class, or a mixture of two.
 #[derive(Clone, Copy, Debug)]
@@ -81,17 +82,27 @@ fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f3
     Some(())
 }
 
-/// Operation `index` with the parameters of step `step`.
-pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: usize, arena: &mut [u8]) -> Option<()> {
+/// Operation `index` with the parameters of step `step`, on the window of the state that begins at cell `first`.
+pub(crate) fn execute(
+    image: &Image<'_>,
+    kernels: &Kernels,
+    step: usize,
+    index: usize,
+    first: usize,
+    arena: &mut [u8],
+) -> Option<()> {
     let op = image.op(index).ok()?;
     let p = image.params(step, index);
     let (src, dst) = op.buffers();
     let (src, dst) = (image.buffer(src).ok()?, image.buffer(dst).ok()?);
     let (height, width) = (usize::from(dst.height), usize::from(dst.width));
     match op {
-        OpRepr::Quantize { .. } => {
+        OpRepr::Quantize { src: index, .. } => {
             let [input, out] = views(arena, [&src, &dst])?;
-            (kernels.quantize)(p.a, typed(input), typed(out));
+            let out = typed::<i16>(out);
+            // Of the state, the window's rows; any other source is as large as the destination.
+            let from = if index == image.info().roles.z { first * usize::from(src.channels) } else { 0 };
+            (kernels.quantize)(p.a, part(typed(input), from, out.len()), out);
         }
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
             let ([input, out], scratch) = views_and_scratch(arena, [&src, &dst], image.info().scratch())?;
@@ -124,11 +135,12 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, scratch),
             }
         }
-        OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
+        OpRepr::NormAct { group, silu, per_cell, film, gamma, beta, .. } => {
             let channels = usize::from(dst.channels);
             let row = image.buffer(image.info().roles.film).ok()?;
             let norm = NormAct {
-                cells: height * width,
+                // The cells that share statistics: all, or each by itself.
+                cells: if per_cell { 1 } else { height * width },
                 channels,
                 group: group.into(),
                 gamma: image.f32s(gamma),
@@ -148,11 +160,14 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 let film = typed::<f32>(row).get(usize::from(film)..usize::from(film) + 2 * channels)?;
                 (NormAct { film: Some(film), ..norm }, input, out)
             };
-            let out = match dst.element {
-                Element::I8 => NormOut::I8(typed(out)),
-                _ => NormOut::I16(typed(out)),
-            };
-            (kernels.norm_act)(&norm, typed(input), out);
+            let each = (norm.cells * channels).max(1);
+            for (index, input) in typed::<i16>(input).chunks_exact(each).enumerate() {
+                let out = match dst.element {
+                    Element::I8 => NormOut::I8(part_mut(typed(out), index * each, each)),
+                    _ => NormOut::I16(part_mut(typed(out), index * each, each)),
+                };
+                (kernels.norm_act)(&norm, input, out);
+            }
         }
         OpRepr::AvgPool2 { .. } => {
             let [input, out] = views(arena, [&src, &dst])?;

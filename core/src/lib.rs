@@ -36,6 +36,7 @@ compile_error!("a student image does not fit a 16-bit address space");
 
 pub mod arch;
 mod arena;
+mod enlarge;
 mod error;
 mod execute;
 pub mod format;

@@ -4,6 +4,7 @@
 use core::f32::consts::FRAC_PI_2;
 
 use super::buffer::{BufferRepr, Element};
+use super::header::kind;
 use super::image::Image;
 use super::info::Direction;
 use super::limits::{MAX_BUFFERS, MAX_GROUP_VALUES, MAX_MAGNITUDE, MIN_FACTOR};
@@ -182,17 +183,34 @@ fn roles(image: &Image<'_>) -> Result<(), ParseError> {
     let info = image.info();
     let r = &info.roles;
     let (h, w) = (info.height / info.patch.max(1), info.width / info.patch.max(1));
-    // Patch and picture channels are capped at 8 and 4.
+    // Patch and picture channels are capped at 8 and 12.
     let state = (h, w, info.patch * info.patch * info.channels);
     let last = image.stages() - 1;
+    if let Some(b) = image.bands() {
+        let place = Place::Section(kind::BANDS);
+        equal(place, "direction of what enlarges", Direction::ToPicture as u64, info.direction as u64)?;
+        equal(place, "channels of details", 3 * u64::from(b.base_channels), info.channels.into())?;
+        at_most(place, "rows of a window", b.rows.into(), h.into())?;
+        equal(place, "rows that are no halo, of a window of all rows", 0, if b.rows == h { b.halo.into() } else { 0 })?;
+        equal(place, "rows in whole bands", u64::from(h).next_multiple_of(b.band().into()), h.into())?;
+    }
     let live =
         |index: u16, buffer: &BufferRepr, first: u16, until: u16| match buffer.first <= first && until <= buffer.last {
             true => Ok(()),
             false => Err(ParseError::new(Place::Info, Problem::NotLive { buffer: index.into() })),
         };
     live(r.z, &role(image, r.z, state)?, 0, last)?;
-    live(r.v, &role(image, r.v, state)?, last, last)?;
-    live(r.film, &role(image, r.film, (1, 1, info.film))?, 0, 0)?;
+    // What one band leaves to the next lives all the while.
+    let (v_from, film_to) = if image.rounds() > 1 { (1, last) } else { (last, 0) };
+    live(r.v, &role(image, r.v, state)?, v_from, last)?;
+    live(r.film, &role(image, r.film, (1, 1, info.film))?, 0, film_to)?;
+    if let Some(b) = image.bands() {
+        live(b.base, &role(image, b.base, (b.rows, w, info.patch * info.patch * b.base_channels))?, 1, 1)?;
+        live(b.out, &role(image, b.out, (b.rows, state.1, state.2))?, last, last)?;
+        if [r.z, r.v, r.film, b.out].contains(&b.base) || [r.z, r.film].contains(&b.out) {
+            return Err(ParseError::new(Place::Section(kind::BANDS), Problem::Overlap { with: b.out.into() }));
+        }
+    }
     live(r.first, &role(image, r.first, (1, 1, info.embed))?, 0, 0)?;
     live(r.second, &role(image, r.second, (1, 1, info.embed))?, 0, 0)?;
     for (i, a) in [r.z, r.film, r.first, r.second].into_iter().enumerate() {
@@ -227,15 +245,51 @@ impl Written {
 fn ops(image: &Image<'_>) -> Result<(), ParseError> {
     let r = image.info().roles;
     let mut written = Written([0; MAX_BUFFERS as usize / 64]);
-    for buffer in [r.z, r.film, r.first, r.second] {
+    for buffer in [r.z, r.film, r.first, r.second].into_iter().chain(image.bands().map(|bands| bands.base)) {
         written.set(buffer);
     }
     for index in 0..image.info().counts.ops {
         op(image, index, &mut written)?;
     }
-    match written.get(r.v) {
+    // Where v is put together from bands, the operations leave it alone; a window of all rows is v.
+    let (out, banded) = (image.bands().map_or(r.v, |bands| bands.out), image.rounds() > 1);
+    if banded == (out == r.v) {
+        return Err(ParseError::new(Place::Section(kind::BANDS), Problem::Overlap { with: out.into() }));
+    }
+    if banded && written.get(r.v) {
+        return Err(ParseError::new(Place::Info, Problem::Overlap { with: r.v.into() }));
+    }
+    if !written.get(out) {
+        return Err(ParseError::new(Place::Info, Problem::NotLive { buffer: out.into() }));
+    }
+    if banded { reach(image) } else { Ok(()) }
+}
+
+/// The halo of bands is as wide as the operations reach: a row for each 3x3 convolution, whatever their order. What
+/// looks farther has no place in bands.
+fn reach(image: &Image<'_>) -> Result<(), ParseError> {
+    let Some(bands) = image.bands() else { return Ok(()) };
+    let mut rows = 0u64;
+    for index in 0..usize::from(image.info().counts.ops) {
+        match image.op(index)? {
+            OpRepr::Conv { kernel, .. } => rows += u64::from(kernel / 2),
+            OpRepr::Quantize { .. } | OpRepr::NormAct { per_cell: true, .. } => {}
+            op @ (OpRepr::NormAct { .. }
+            | OpRepr::AvgPool2 { .. }
+            | OpRepr::UpsampleAdd { .. }
+            | OpRepr::Attention { .. }) => {
+                let found = op.buffers().0.into();
+                return Err(ParseError::new(Place::Op(index), Problem::Unknown { what: "operation in bands", found }));
+            }
+        }
+    }
+    let (found, max) = (bands.halo.into(), u64::MAX);
+    match found >= rows {
         true => Ok(()),
-        false => Err(ParseError::new(Place::Info, Problem::NotLive { buffer: r.v.into() })),
+        false => Err(ParseError::new(
+            Place::Section(kind::BANDS),
+            Problem::OutOfRange { what: "halo", found, min: rows, max },
+        )),
     }
 }
 
@@ -272,7 +326,8 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
     if src_index == dst_index {
         return Err(ParseError::new(place, Problem::Overlap { with: src_index.into() }));
     }
-    if dst_index == image.info().roles.z {
+    let inputs = [Some(image.info().roles.z), image.bands().map(|bands| bands.base)];
+    if inputs.contains(&Some(dst_index)) {
         return Err(ParseError::new(place, Problem::Overlap { with: dst_index.into() }));
     }
 
@@ -280,7 +335,9 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
         OpRepr::Quantize { .. } => {
             element(SRC, &src, &[Element::F32])?;
             element(DST, &dst, &[Element::I16])?;
-            same_shape(place, src.shape(), dst.shape())?;
+            // Of a state in bands, a window.
+            let rows = image.bands().filter(|_| src_index == image.info().roles.z).map_or(src.height, |b| b.rows);
+            same_shape(place, (rows, src.width, src.channels), dst.shape())?;
         }
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
             element(SRC, &src, &[Element::I8, Element::I16])?;
@@ -293,14 +350,15 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
             tensor(image, bias, Element::F32, [cout, 1, 1, 1])?;
             accumulators(image, place, weights, src.element)?;
         }
-        OpRepr::NormAct { group, film, gamma, beta, .. } => {
+        OpRepr::NormAct { group, per_cell, film, gamma, beta, .. } => {
             element(SRC, &src, &[Element::I16])?;
             element(DST, &dst, &[Element::I8, Element::I16])?;
             same_shape(place, src.shape(), dst.shape())?;
             let ch = src.channels;
             let group = u16::from(group);
             equal(place, "channels in whole groups", ch.next_multiple_of(group.max(1)).into(), ch.into())?;
-            at_most(place, "values in a group", src.cells() * u64::from(group), MAX_GROUP_VALUES)?;
+            let cells = if per_cell { 1 } else { src.cells() };
+            at_most(place, "values in a group", cells * u64::from(group), MAX_GROUP_VALUES)?;
             tensor(image, gamma, Element::F32, [ch, 1, 1, 1])?;
             tensor(image, beta, Element::F32, [ch, 1, 1, 1])?;
             if film != NONE {
@@ -331,7 +389,8 @@ fn op(image: &Image<'_>, index: u16, written: &mut Written) -> Result<(), ParseE
             equal(place, "scores", dst.cells(), buffer.len())?;
             // Scratch must not be one of the sampler's own buffers.
             let r = image.info().roles;
-            if [r.z, r.film, src_index, dst_index].contains(&scores) {
+            let base = image.bands().map_or(r.z, |bands| bands.base);
+            if [r.z, r.film, base, src_index, dst_index].contains(&scores) {
                 return Err(ParseError::new(place, Problem::Overlap { with: scores.into() }));
             }
         }
@@ -468,7 +527,8 @@ fn params(image: &Image<'_>, step: usize, index: usize) -> Result<(), ParseError
 fn totals(image: &Image<'_>) -> Result<(), ParseError> {
     let info = image.info();
     let macs: u64 = (0..usize::from(info.counts.ops)).map(|op| image.op_macs(op)).sum();
-    equal(Place::Info, "MACs per step", macs + image.embed_macs(), info.macs_per_step)?;
+    let macs = macs.saturating_mul(image.rounds().into());
+    equal(Place::Info, "MACs per step", macs.saturating_add(image.embed_macs()), info.macs_per_step)?;
     let mut peak = (0, 0);
     for stage in 0..image.stages() {
         let live = live_bytes(image, stage)?;

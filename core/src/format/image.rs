@@ -4,6 +4,7 @@ use core::fmt;
 
 use bytemuck::AnyBitPattern;
 
+use super::bands::{BANDS_LEN, BandsRepr};
 use super::buffer::{BUFFER_LEN, BufferRepr, Element};
 use super::crc::crc32c;
 use super::header::{HEADER_LEN, HeaderRepr, OPTIONAL, SECTION_LEN, SectionRepr, kind};
@@ -23,6 +24,7 @@ use crate::ops::{Int4, Weights};
 pub struct Image<'a> {
     header: HeaderRepr,
     info: InfoRepr,
+    bands: Option<BandsRepr>,
     ops: &'a [[u8; OP_LEN]],
     buffers: &'a [[u8; BUFFER_LEN]],
     tensors: &'a [[u8; TENSOR_LEN]],
@@ -50,6 +52,7 @@ struct Found<'a> {
     data: Option<&'a [u8]>,
     provenance: Option<&'a [u8]>,
     names: Option<&'a [u8]>,
+    bands: Option<&'a [u8]>,
 }
 
 impl<'a> Found<'a> {
@@ -77,6 +80,7 @@ impl<'a> Found<'a> {
                 kind::DATA => &mut found.data,
                 kind::PROVENANCE => &mut found.provenance,
                 kind::NAMES => &mut found.names,
+                kind::BANDS => &mut found.bands,
                 other if other & OPTIONAL != 0 => continue,
                 other => return Err(ParseError::new(place, Problem::Unknown { what: "section", found: other })),
             };
@@ -122,6 +126,10 @@ impl<'a> Image<'a> {
         let info = records(found.info, kind::INFO, INFO_LEN)?;
         let short = ParseError::new(Place::Info, Problem::TooShort { need: INFO_LEN, have: info.len() });
         let info = InfoRepr::parse(info.first_chunk().ok_or(short)?)?;
+        let bands = match found.bands {
+            Some(_) => records(found.bands, kind::BANDS, BANDS_LEN)?.first_chunk().map(BandsRepr::parse).transpose()?,
+            None => None,
+        };
         let (ops, buffers, tensors) =
             (usize::from(info.counts.ops), usize::from(info.counts.buffers), usize::from(info.counts.tensors));
         let steps = step_len(info.embed.into(), ops) * usize::from(info.steps);
@@ -131,6 +139,7 @@ impl<'a> Image<'a> {
         let image = Self {
             header,
             info,
+            bands,
             ops: records(found.ops, kind::OPS, ops * OP_LEN)?.as_chunks().0,
             buffers: records(found.buffers, kind::BUFFERS, buffers * BUFFER_LEN)?.as_chunks().0,
             tensors: records(found.tensors, kind::TENSORS, tensors * TENSOR_LEN)?.as_chunks().0,
@@ -157,6 +166,16 @@ impl<'a> Image<'a> {
     /// The info record.
     pub fn info(&self) -> &InfoRepr {
         &self.info
+    }
+
+    /// How a picture is enlarged; none in images that draw from noise alone.
+    pub fn bands(&self) -> Option<&BandsRepr> {
+        self.bands.as_ref()
+    }
+
+    /// How often a step's operations run: once for every band.
+    pub fn rounds(&self) -> u16 {
+        self.bands.map_or(1, |bands| bands.count(self.info.height / self.info.patch.max(1)))
     }
 
     /// Stages of one step: the embedding, every operation, the update of z.

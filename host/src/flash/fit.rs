@@ -47,7 +47,7 @@ impl Macs {
     pub fn of(model: &Model) -> Self {
         let mut macs = Self { embedding: model.image().embed_macs(), ..Self::default() };
         for i in 0..model.op_count() {
-            let n = model.op_macs(i);
+            let n = model.op_macs(i) * u64::from(model.image().rounds());
             match model.op(i) {
                 Some(OpRepr::Conv { kernel: 3, .. }) => macs.conv3x3 += n,
                 Some(OpRepr::Conv { .. }) => macs.conv1x1 += n,
@@ -107,7 +107,7 @@ pub struct Fit {
 /// Bytes of one kind of memory.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Use {
-    /// Of the image: file and head, or arena.
+    /// Of the image: file and head, or arena and the picture that is enlarged.
     pub image: u64,
     /// What is left for it.
     pub room: u64,
@@ -136,8 +136,10 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         firmware: target.flash.firmware.into(),
         all: target.flash.size.into(),
     };
+    // A picture that is enlarged lies beside the arena.
+    let base = model.base_bytes().unwrap_or_default() as u64;
     let ram = Use {
-        image: info.arena_bytes.into(),
+        image: u64::from(info.arena_bytes) + base,
         room: target.arena_bytes().into(),
         firmware: u64::from(target.ram.stack) + u64::from(target.ram.firmware),
         all: target.ram.size.into(),
@@ -161,6 +163,10 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         }
     }
     if ram.over() > 0 {
+        if base > 0 {
+            let room = ram.room.saturating_sub(base);
+            remedies.push(format!("lower bands, which compute more twice: export --arena {room}"));
+        }
         remedies.extend(for_ram(&info, &ram));
     }
     Ok(Fit {
