@@ -7,41 +7,10 @@ use crate::part::part;
 use crate::sampler::picture::Geometry;
 use crate::session::Stage;
 
-/// What a run enlarges, and how. The functions are reached through it alone, so that a firmware that enlarges nothing
-/// links none of them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Enlarging<'a> {
-    base: &'a [u8],
-    bands: u16,
-    turn: fn(&Image<'_>, &[u8], u16, Stage, &mut [u8]) -> Option<usize>,
-    row: fn(&Geometry, &[u8], &[f32], usize, &mut [u8]),
-}
-
-impl<'a> Enlarging<'a> {
-    /// Of `base`, [height][width][channels] bytes, by `image`.
-    pub(crate) fn new(image: &Image<'_>, base: &'a [u8]) -> Self {
-        Self { base, bands: image.rounds(), turn, row: Geometry::enlarge_row }
-    }
-
-    /// Bands of a step.
-    pub(crate) fn bands(&self) -> u16 {
-        self.bands
-    }
-
-    /// What has to be done in the arena when `stage` of band `band` comes; returns the first cell of the band's window.
-    pub(crate) fn turn(&self, image: &Image<'_>, band: u16, stage: Stage, arena: &mut [u8]) -> usize {
-        (self.turn)(image, self.base, band, stage, arena).unwrap_or_default()
-    }
-
-    /// Row `y` of the large picture, of the details z.
-    pub(crate) fn row(&self, geometry: &Geometry, z: &[f32], y: usize, row: &mut [u8]) {
-        (self.row)(geometry, self.base, z, y, row);
-    }
-}
-
+/// Prepares the arena for `stage` of band `band`; returns the first cell of the band's window.
 /// Before the first operation the base under the window is put where the operations read it; after the last, what they
 /// said of the band is put into v.
-fn turn(image: &Image<'_>, base: &[u8], band: u16, stage: Stage, arena: &mut [u8]) -> Option<usize> {
+pub(crate) fn prepare(image: &Image<'_>, base: &[u8], band: u16, stage: Stage, arena: &mut [u8]) -> Option<usize> {
     let (info, bands) = (image.info(), image.bands()?);
     let patch = info.patch.max(1);
     let (height, width) = (info.height / patch, usize::from(info.width / patch));

@@ -3,13 +3,14 @@
 //!
 //! The functions return `None` where a record is missing or does not fit, which a parsed model excludes.
 
+use crate::ENLARGES;
 use crate::arch::Kernels;
 use crate::arena::{typed, views, views_and_scratch};
 use crate::format::limits::MAX_EMBED;
 use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
-use crate::part::{part, part_mut};
+use crate::part::part;
 
 /// A class, or a mixture of two.
 #[derive(Clone, Copy, Debug)]
@@ -82,13 +83,13 @@ fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f3
     Some(())
 }
 
-/// Operation `index` with the parameters of step `step`, on the window of the state that begins at cell `first`.
+/// Operation `index` with the parameters of step `step`, on the window of the state that begins at cell `window`.
 pub(crate) fn execute(
     image: &Image<'_>,
     kernels: &Kernels,
     step: usize,
     index: usize,
-    first: usize,
+    window: usize,
     arena: &mut [u8],
 ) -> Option<()> {
     let op = image.op(index).ok()?;
@@ -101,7 +102,7 @@ pub(crate) fn execute(
             let [input, out] = views(arena, [&src, &dst])?;
             let out = typed::<i16>(out);
             // Of the state, the window's rows; any other source is as large as the destination.
-            let from = if index == image.info().roles.z { first * usize::from(src.channels) } else { 0 };
+            let from = if ENLARGES && index == image.info().roles.z { window * usize::from(src.channels) } else { 0 };
             (kernels.quantize)(p.a, part(typed(input), from, out.len()), out);
         }
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
@@ -139,8 +140,7 @@ pub(crate) fn execute(
             let channels = usize::from(dst.channels);
             let row = image.buffer(image.info().roles.film).ok()?;
             let norm = NormAct {
-                // The cells that share statistics: all, or each by itself.
-                cells: if per_cell { 1 } else { height * width },
+                cells: height * width,
                 channels,
                 group: group.into(),
                 gamma: image.f32s(gamma),
@@ -160,13 +160,19 @@ pub(crate) fn execute(
                 let film = typed::<f32>(row).get(usize::from(film)..usize::from(film) + 2 * channels)?;
                 (NormAct { film: Some(film), ..norm }, input, out)
             };
-            let each = (norm.cells * channels).max(1);
-            for (index, input) in typed::<i16>(input).chunks_exact(each).enumerate() {
-                let out = match dst.element {
-                    Element::I8 => NormOut::I8(part_mut(typed(out), index * each, each)),
-                    _ => NormOut::I16(part_mut(typed(out), index * each, each)),
-                };
-                (kernels.norm_act)(&norm, input, out);
+            let typed_out = |out| match dst.element {
+                Element::I8 => NormOut::I8(typed(out)),
+                _ => NormOut::I16(typed(out)),
+            };
+            let input = typed::<i16>(input);
+            if ENLARGES && per_cell {
+                let norm = NormAct { cells: 1, ..norm };
+                let outs = out.chunks_exact_mut((channels * dst.element.bytes() as usize).max(1));
+                for (input, out) in input.chunks_exact(channels.max(1)).zip(outs) {
+                    (kernels.norm_act)(&norm, input, typed_out(out));
+                }
+            } else {
+                (kernels.norm_act)(&norm, input, typed_out(out));
             }
         }
         OpRepr::AvgPool2 { .. } => {

@@ -3,9 +3,10 @@
 use core::f32::consts::FRAC_PI_2;
 use core::fmt;
 
+use crate::ENLARGES;
 use crate::arch::Backend;
 use crate::arena::{self, typed, views};
-use crate::enlarge::Enlarging;
+use crate::enlarge;
 use crate::error::{ArenaError, RequestError};
 use crate::execute::{Class, execute, execute_embed};
 use crate::format::info::Direction;
@@ -112,7 +113,7 @@ struct Run<'a> {
     /// Pixels that are kept.
     inpaint: Option<Inpaint<'a>>,
     /// The picture that is enlarged.
-    enlarging: Option<Enlarging<'a>>,
+    base: Option<&'a [u8]>,
     /// Steps of this run; divides the image's.
     steps: u16,
     /// Steps done.
@@ -125,10 +126,15 @@ struct Run<'a> {
     stage: u16,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn new(request: &Request, steps: u16, step: u16) -> Self {
         let class = Class { first: request.class, second: request.class, share: 0.0 };
-        Self { request: *request, class, inpaint: None, enlarging: None, steps, step, pass: 0, band: 0, stage: 0 }
+        Self { request: *request, class, inpaint: None, base: None, steps, step, pass: 0, band: 0, stage: 0 }
+    }
+
+    /// The picture that is enlarged.
+    fn base(&self) -> Option<&'a [u8]> {
+        self.base.filter(|_| ENLARGES)
     }
 
     /// Whether the step that was done is done again. The first starts from noise alone: a second pass of it would know
@@ -333,8 +339,7 @@ impl<'a> Session<'a> {
         }
         let geometry = self.model.geometry();
         geometry.fill_noise(self.z(), request.seed, DETAILS);
-        let enlarging = Some(Enlarging::new(self.model.image(), base));
-        self.run = Some(Run { enlarging, ..Run::new(request, steps, 0) });
+        self.run = Some(Run { base: Some(base), ..Run::new(request, steps, 0) });
         Ok(())
     }
 
@@ -379,13 +384,9 @@ impl<'a> Session<'a> {
         let (Some(stage), Some(run)) = (self.stage(), &self.run) else { return Progress::Done };
         let (image, kernels) = (self.model.image(), self.backend.kernels());
         let (class, w, row) = (run.class, run.request.w, self.row(run.step, run.steps));
-        let (window, more_bands) = match &run.enlarging {
-            None => (0, false),
-            Some(enlarging) => {
-                (enlarging.turn(image, run.band, stage, self.arena), run.band + 1 < enlarging.bands())
-            }
-        };
         // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
+        let window = run.base().and_then(|base| enlarge::prepare(image, base, run.band, stage, self.arena));
+        let (window, more_bands) = (window.unwrap_or(0), run.band + 1 < image.rounds());
         match stage {
             Stage::Embed => _ = execute_embed(image, kernels, row, class, w, self.arena),
             Stage::Op(op) => _ = execute(image, kernels, row, op.into(), window, self.arena),
@@ -438,12 +439,8 @@ impl<'a> Session<'a> {
         self.check_direction(Direction::ToPicture)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
-        match self.run.as_ref().and_then(|run| run.enlarging) {
-            Some(enlarging) => {
-                for (y, row) in out.chunks_exact_mut(self.model.row_bytes().max(1)).enumerate() {
-                    enlarging.row(&geometry, self.z(), y, row);
-                }
-            }
+        match self.run.as_ref().and_then(Run::base) {
+            Some(base) => geometry.enlarge(base, self.z(), out),
             None => geometry.store(self.z(), out),
         }
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
@@ -480,8 +477,8 @@ impl<'a> Session<'a> {
         self.check_direction(Direction::ToPicture)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
-        match self.run.as_ref().and_then(|run| run.enlarging) {
-            Some(enlarging) => enlarging.row(&geometry, self.z(), y.into(), row),
+        match self.run.as_ref().and_then(Run::base) {
+            Some(base) => geometry.enlarge_row(base, self.z(), y.into(), row),
             None => geometry.store_row(self.z(), y.into(), row),
         }
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
@@ -531,7 +528,7 @@ impl<'a> Session<'a> {
             *z = step.keep * *z - step.turn * v;
         }
         // Stream 1 + i is the noise after step i, with the pass above it.
-        let own = run.enlarging.map_or(0, |_| DETAILS);
+        let own = run.base().map_or(0, |_| DETAILS);
         let stream = u32::from(run.pass) << 16 | (u32::from(run.step) + 1) | own;
         if let Some(renoise) = step.renoise {
             geometry.add_noise(z, renoise.rescale, renoise.noise, run.request.seed, stream);

@@ -192,7 +192,8 @@ fn trajectory_follows_the_schedule() {
     for (i, seen) in &seen {
         assert!(largest_difference(&values(&z), seen) < 1e-6);
         let phi = FRAC_PI_2 * (4 - i) as f64 / 4.0;
-        let v = guided_v(&net, &Query { z: &z, phi: &[phi as f32; 2], class: &[0, 1], w: Some(&[3.0; 2]), base: None }).unwrap();
+        let v = guided_v(&net, &Query { z: &z, phi: &[phi as f32; 2], class: &[0, 1], w: Some(&[3.0; 2]), base: None })
+            .unwrap();
         let (sin, cos) = (FRAC_PI_2 / 4.0).sin_cos();
         let next: Vec<f32> = values(&z).iter().zip(values(&v)).map(|(z, v)| cos as f32 * z - sin as f32 * v).collect();
         z = candle_core::Tensor::from_vec(next, z.dims(), &Device::Cpu).unwrap();

@@ -532,8 +532,7 @@ fn stage_two_learns_two_steps_of_its_teacher() {
         let mut twice = targets.z.clone();
         for half in 0..2 {
             let phi: Vec<f32> = targets.phi.iter().map(|p| p - half as f32 * (d / 2.0) as f32).collect();
-            let v =
-                teacher.forward(&batch.query(&twice, &phi, &w)).unwrap();
+            let v = teacher.forward(&batch.query(&twice, &phi, &w)).unwrap();
             twice = rotate(&twice, &v, &vec![(d / 2.0) as f32; n]).unwrap();
         }
         let difference = largest_difference(&values(&once), &values(&twice));

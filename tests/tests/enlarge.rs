@@ -5,8 +5,10 @@ use std::process::{Command, Output};
 
 use fewstep::data::{Dataset, npz};
 use fewstep::enlarge::{consistency, halved, join, split};
-use fewstep::export::{ARENA_LIMIT, ExportOptions, plan_within, random_student, write_image};
+use fewstep::export::{ARENA_LIMIT, ExportOptions, StudentSpec, random_int4_student, random_student, write_image};
 use fewstep::files::AlignedBytes;
+use fewstep::flash::Target;
+use fewstep::flash::fit::fit;
 use fewstep::nn::Arch;
 use fewstep::picture::write_png;
 use fewstep_core::format::bands::BANDS_LEN;
@@ -39,37 +41,40 @@ fn picture(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * i % 251) as u8).collect()
 }
 
-/// Every plan of an architecture, from one window of all rows to the smallest arena.
-fn plans(arch: &Arch) -> Vec<(u32, u16)> {
-    let mut plans = Vec::new();
-    let mut limit = u32::MAX;
-    while let Ok((_, plan)) = plan_within(arch, 20 * 1024, limit) {
-        plans.push((plan.arena_bytes, plan.bands.unwrap().rows));
-        limit = plan.arena_bytes - 1;
+/// Images with every plan of a student, from one window of all rows to the smallest arena.
+fn plans(spec: &StudentSpec) -> Vec<AlignedBytes> {
+    let (mut images, mut arena_limit) = (Vec::new(), Some(u32::MAX));
+    while let Ok(exported) = write_image(spec, &ExportOptions { arena_limit, ..ExportOptions::default() }) {
+        arena_limit = Some(exported.plan.arena_bytes - 1);
+        images.push(AlignedBytes::from(exported.bytes.as_slice()));
     }
-    plans
+    images
+}
+
+fn rows(image: &AlignedBytes) -> u16 {
+    Model::parse(image).unwrap().image().bands().unwrap().rows
 }
 
 #[test]
 fn bands_have_the_bytes_of_the_whole() {
-    let arch = small();
-    let plans = plans(&arch);
-    println!("{plans:?}");
-    assert!(plans.len() >= 3 && plans[0].1 == 16, "{plans:?}");
-    let images: Vec<_> = plans.iter().map(|(arena, _)| image(&arch, Some(*arena))).collect();
-    let base = picture(32 * 8);
-    for (class, w, steps, sampler) in
-        [(0, 0.0, 0, Sampler::Deterministic), (4, 2.5, 2, Sampler::Deterministic), (2, 1.0, 0, Sampler::Stochastic)]
-    {
-        let request = Request { seed: 11, class, w, steps, sampler };
-        let want = enlarged(&images[0], &request, &base, Backend::scalar());
-        assert!(want.iter().any(|v| *v != want[0]));
-        for (image, (_, rows)) in images.iter().zip(&plans) {
-            // What bands leave is a buffer more.
-            assert_eq!(image.len(), images[0].len() + if *rows < 16 { BUFFER_LEN } else { 0 });
-            assert_eq!(Model::parse(image).unwrap().image().bands().unwrap().rows, *rows);
-            for backend in Backend::all() {
-                assert_eq!(enlarged(image, &request, &base, backend), want, "{rows} rows, {}", backend.name());
+    for spec in [random_student(&small(), 4, 7), random_int4_student(&small(), 4, 7)] {
+        let images = plans(&spec);
+        println!("{:?}", images.iter().map(rows).collect::<Vec<_>>());
+        assert!(images.len() >= 3 && rows(&images[0]) == 16);
+        let base = picture(32 * 8);
+        for (class, w, steps, sampler) in
+            [(0, 0.0, 0, Sampler::Deterministic), (4, 2.5, 2, Sampler::Deterministic), (2, 1.0, 0, Sampler::Stochastic)]
+        {
+            let request = Request { seed: 11, class, w, steps, sampler };
+            let want = enlarged(&images[0], &request, &base, Backend::scalar());
+            assert!(want.iter().any(|v| *v != want[0]));
+            for image in &images {
+                let rows = rows(image);
+                // What bands leave is a buffer more.
+                assert_eq!(image.len(), images[0].len() + if rows < 16 { BUFFER_LEN } else { 0 });
+                for backend in Backend::all() {
+                    assert_eq!(enlarged(image, &request, &base, backend), want, "{rows} rows, {}", backend.name());
+                }
             }
         }
     }
@@ -80,8 +85,7 @@ fn bands_have_the_bytes_of_the_whole() {
 fn the_halo_is_what_the_operations_reach() {
     let arch = small();
     assert_eq!(arch.reach(), 4);
-    let (arena, _) = plans(&arch)[1];
-    let original = image(&arch, Some(arena));
+    let original = plans(&random_student(&arch, 4, 7)).swap_remove(1);
     let found = (0..usize::from(original[12])).find_map(|i| {
         let at = HEADER_LEN + i * SECTION_LEN;
         let word = |at: usize| u32::from_le_bytes(original[at..at + 4].try_into().unwrap());
@@ -155,7 +159,7 @@ fn details_and_base_make_the_picture_again() {
 
 #[test]
 fn sessions_refuse_what_an_image_cannot_do() {
-    let bytes = image(&small(), plans(&small()).last().map(|plan| plan.0));
+    let bytes = plans(&random_student(&small(), 4, 7)).pop().unwrap();
     let model = Model::parse(&bytes).unwrap();
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
     let base = picture(32 * 8);
@@ -187,6 +191,29 @@ fn sessions_refuse_what_an_image_cannot_do() {
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
     let mut session = Session::new(&model, &mut arena).unwrap();
     assert_eq!(session.begin_enlarge(&request, &base), Err(RequestError::NoEnlarger));
+}
+
+/// What is said to make a student that enlarges fit is done, and then it fits.
+#[test]
+fn fit_makes_the_plan_that_fits() {
+    let arch = Arch { widths: vec![64], middle: 1, ..Arch::for_enlarging(64, 64, 3, 12) };
+    let whole = image(&arch, None);
+    let mut target = Target::find("stm32h743").unwrap();
+    target.ram.size = target.ram.stack + target.ram.firmware + 64 * 64 * 3 + 420_000;
+    let refused = fit(&whole, &target, &[]).unwrap();
+    assert!(!refused.fits && refused.bands == 1, "{refused:?}");
+    let number = |says: &str, word: usize| -> u32 {
+        let remedy = refused.remedies.iter().find(|remedy| remedy.contains(says));
+        let remedy = remedy.unwrap_or_else(|| panic!("{:?}", refused.remedies));
+        remedy.split(' ').nth(word).and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("{remedy}"))
+    };
+    let (bands, arena) = (number("bands of rows", 0), number("bands of rows", 10));
+    let banded = fit(&image(&arch, Some(arena)), &target, &[]).unwrap();
+    assert!(banded.fits && u32::from(banded.bands) == bands && bands > 1, "{banded:?}");
+    assert!(banded.macs_per_step.conv3x3 > refused.macs_per_step.conv3x3);
+    let width = number("a narrower student", 3) as usize;
+    let narrower = fit(&image(&Arch { widths: vec![width], ..arch }, None), &target, &[]).unwrap();
+    assert!(narrower.fits && narrower.bands == 1 && width >= 32, "{width}: {narrower:?}");
 }
 
 /// Colour pictures of two classes, 16x16: rings and stripes.
@@ -286,4 +313,41 @@ fn the_colour_page_runs_from_data_to_a_picture_of_twice_the_size() {
     let psnr = 10.0 * (255.0f64.powi(2) * int8.len() as f64 / square.max(1e-9)).log10();
     println!("int8 against float: {psnr:.1} dB");
     assert!(psnr > 24.0, "{psnr}");
+}
+
+/// On the emulated board with the memory of a large part, with the host's bytes: whole and in bands.
+#[test]
+fn the_emulated_board_enlarges_to_the_hosts_bytes() {
+    let folder = Folder::new("enlarge-board");
+    let classes = 3;
+    let base = Arch {
+        widths: vec![8],
+        encoder: vec![],
+        decoder: vec![],
+        middle: 1,
+        attention_heads: 0,
+        ..Arch::for_pictures(32, 16, 1, classes)
+    };
+    let large = Arch { middle: 1, widths: vec![64], ..Arch::for_enlarging(32, 16, 1, classes) };
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
+    write("base.fsw", &image(&base, None));
+    let images = plans(&random_student(&large, 1, 3));
+    let board = project().join("firmware-sim/boards/an500-1m.toml");
+    for (name, image) in [("whole.fsw", &images[0]), ("bands.fsw", images.last().unwrap())] {
+        write(name, image);
+        let r = report([
+            "simulate".as_ref(),
+            folder.join("base.fsw").as_os_str(),
+            "--upscale".as_ref(),
+            folder.join(name).as_os_str(),
+            "--board".as_ref(),
+            board.as_os_str(),
+            "--class".as_ref(),
+            "2".as_ref(),
+            "--json".as_ref(),
+        ]);
+        assert_eq!((&r["equal_to_host"], &r["height"], &r["channels"]), (&json!(true), &json!(64), &json!(1)), "{r:#}");
+        println!("{name}: {} bytes of arena, {} instructions a step", r["arena_bytes"], r["instructions_per_step"]);
+    }
+    assert!(images.len() > 1);
 }

@@ -13,6 +13,7 @@ use super::op::{OP_LEN, OpRepr};
 use super::step::{PARAMS_LEN, Params, STEP_HEAD_LEN, step_len};
 use super::tensor::{Layout, TENSOR_LEN, TensorRepr};
 use super::text::{self, Strings};
+use crate::ENLARGES;
 use crate::arena::IMAGE_ALIGN;
 use crate::error::{ParseError, Place, Problem};
 use crate::ops::{Int4, Weights};
@@ -80,7 +81,7 @@ impl<'a> Found<'a> {
                 kind::DATA => &mut found.data,
                 kind::PROVENANCE => &mut found.provenance,
                 kind::NAMES => &mut found.names,
-                kind::BANDS => &mut found.bands,
+                kind::BANDS if ENLARGES => &mut found.bands,
                 other if other & OPTIONAL != 0 => continue,
                 other => return Err(ParseError::new(place, Problem::Unknown { what: "section", found: other })),
             };
@@ -127,8 +128,10 @@ impl<'a> Image<'a> {
         let short = ParseError::new(Place::Info, Problem::TooShort { need: INFO_LEN, have: info.len() });
         let info = InfoRepr::parse(info.first_chunk().ok_or(short)?)?;
         let bands = match found.bands {
-            Some(_) => records(found.bands, kind::BANDS, BANDS_LEN)?.first_chunk().map(BandsRepr::parse).transpose()?,
-            None => None,
+            Some(_) if ENLARGES => {
+                records(found.bands, kind::BANDS, BANDS_LEN)?.first_chunk().map(BandsRepr::parse).transpose()?
+            }
+            _ => None,
         };
         let (ops, buffers, tensors) =
             (usize::from(info.counts.ops), usize::from(info.counts.buffers), usize::from(info.counts.tensors));
@@ -170,12 +173,12 @@ impl<'a> Image<'a> {
 
     /// How a picture is enlarged; none in images that draw from noise alone.
     pub fn bands(&self) -> Option<&BandsRepr> {
-        self.bands.as_ref()
+        self.bands.as_ref().filter(|_| ENLARGES)
     }
 
     /// How often a step's operations run: once for every band.
     pub fn rounds(&self) -> u16 {
-        self.bands.map_or(1, |bands| bands.count(self.info.height / self.info.patch.max(1)))
+        self.bands().map_or(1, |bands| bands.count(self.info.height / self.info.patch.max(1)))
     }
 
     /// Stages of one step: the embedding, every operation, the update of z.

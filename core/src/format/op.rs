@@ -2,6 +2,7 @@
 
 use super::bytes::{put, u16_at};
 use super::limits::{MAX_GROUP, MAX_HEADS};
+use crate::ENLARGES;
 use crate::error::{ParseError, Place, Problem};
 
 /// Bytes of an operation record.
@@ -157,7 +158,7 @@ impl OpRepr {
         let raw = Raw::read(record);
         let Raw { kind, flags, size, src, dst, aux, film, tensors } = raw;
         // Flags beyond a kind's own are found below, as values in an unused field.
-        if flags > SILU | PER_CELL {
+        if flags > SILU | if ENLARGES { PER_CELL } else { 0 } {
             return fail(Problem::Unknown { what: "flags", found: flags.into() });
         }
         let op = match kind {

@@ -87,8 +87,7 @@ pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
     let first = add(1, 1, arch.embed, Element::F32, 0, 0);
     let second = add(1, 1, arch.embed, Element::F32, 0, 0);
     let rows = graph.nodes.first().map_or(h, |node| node.height);
-    let base =
-        (arch.base > 0).then(|| add(rows, w, arch.base_shape().patch_channels(), Element::F32, 1, 1));
+    let base = (arch.base > 0).then(|| add(rows, w, arch.base_shape().patch_channels(), Element::F32, 1, 1));
     // What bands leave; a window of all rows is v itself.
     let left = (rows < h).then(|| add(h, w, arch.patch_channels(), Element::F32, 1, last));
     let mut output = Vec::new();
@@ -331,7 +330,12 @@ mod tests {
 
     #[test]
     fn arenas_stay_within_the_budgets() {
-        for (arch, budget) in [(Arch::for_pictures(28, 28, 1, 10), 64 << 10), (large(), 320 << 10)] {
+        for (arch, budget) in [
+            (Arch::for_pictures(28, 28, 1, 10), 64 << 10),
+            (large(), 320 << 10),
+            (Arch::for_pictures(64, 64, 3, 20), 320 << 10),
+            (Arch::for_enlarging(64, 64, 3, 20), 512 << 10),
+        ] {
             let plan = plan(&arch, &Graph::new(&arch), 20 * 1024);
             assert!(plan.arena_bytes <= budget, "{} of {budget}", plan.arena_bytes);
         }

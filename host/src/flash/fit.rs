@@ -1,6 +1,6 @@
 //! Whether an image fits a target, what it costs there, and what would make it fit.
 
-use super::Target;
+use super::{Target, enlarging};
 use anyhow::{Context, Result};
 use fewstep_core::format::buffer::Element;
 use fewstep_core::format::crc::crc32c;
@@ -92,6 +92,8 @@ pub struct Fit {
     pub flash: Use,
     pub ram: Use,
     pub macs_per_step: Macs,
+    /// Bands of rows that a step is computed in; 1 but for students that enlarge.
+    pub bands: u16,
     pub steps: u16,
     pub instructions_per_picture: u64,
     /// Counted by the simulator, or estimated from multiply-accumulates.
@@ -107,7 +109,7 @@ pub struct Fit {
 /// Bytes of one kind of memory.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Use {
-    /// Of the image: file and head, or arena and the picture that is enlarged.
+    /// Of the image: file and head, or arena and the picture that is enlarged, if one is.
     pub image: u64,
     /// What is left for it.
     pub room: u64,
@@ -163,11 +165,11 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         }
     }
     if ram.over() > 0 {
-        if base > 0 {
-            let room = ram.room.saturating_sub(base);
-            remedies.push(format!("lower bands, which compute more twice: export --arena {room}"));
+        remedies.extend(less_scratch(&info, &ram));
+        match enlarging::arch(&model) {
+            Some(arch) => remedies.extend(enlarging::remedies(&model, &arch, ram.room.saturating_sub(base) as u32)),
+            None => remedies.push(narrower(&info, &ram)),
         }
-        remedies.extend(for_ram(&info, &ram));
     }
     Ok(Fit {
         target: target.name.clone(),
@@ -177,6 +179,7 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         flash,
         ram,
         macs_per_step: macs,
+        bands: model.image().rounds(),
         steps: info.steps,
         instructions_per_picture: instructions,
         counted: count.is_some(),
@@ -215,13 +218,14 @@ fn for_flash(model: &Model, flash: &Use) -> Vec<String> {
     remedies
 }
 
-fn for_ram(info: &fewstep_core::Info, ram: &Use) -> Vec<String> {
-    let mut remedies = Vec::new();
+fn less_scratch(info: &fewstep_core::Info, ram: &Use) -> Option<String> {
     let scratch = u64::from(info.scratch_bytes);
-    if scratch >= ram.over() {
-        let less = scratch - ram.over();
-        remedies.push(format!("less scratch: {} bytes instead of {scratch}, which is slower", less / 16 * 16));
-    }
+    let less = scratch.checked_sub(ram.over())?;
+    Some(format!("less scratch: {} bytes instead of {scratch}, which is slower", less / 16 * 16))
+}
+
+fn narrower(info: &fewstep_core::Info, ram: &Use) -> String {
+    let scratch = u64::from(info.scratch_bytes);
     // Scratch does not shrink with the channels.
     let buffers = ram.image.saturating_sub(scratch).max(1);
     let (room, scratch) = match ram.room.checked_sub(scratch).filter(|room| *room >= buffers / 8) {
@@ -229,8 +233,7 @@ fn for_ram(info: &fewstep_core::Info, ram: &Use) -> Vec<String> {
         None => (ram.room, ", without scratch"),
     };
     let part = room * 100 / buffers;
-    remedies.push(format!("a narrower student: {part} % of the channels at its widest level{scratch} (estimate)"));
-    remedies
+    format!("a narrower student: {part} % of the channels at its widest level{scratch} (estimate)")
 }
 
 #[cfg(test)]

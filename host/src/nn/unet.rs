@@ -410,8 +410,8 @@ impl UNet {
 
     /// Predicts v, operation by operation; `see` is handed every operation's output under its name and gives back what
     /// to go on with. Names are those of the parameters, `down.L.pool`, `up.L.add` and `attn.mix` for what has none;
-    /// `z` is the state, `base` the picture that is enlarged, `film` the embedding's scales and shifts. A residual convolution's output is the stream after
-    /// the addition.
+    /// `z` is the state, `base` the picture that is enlarged, `film` the embedding's scales and shifts. A residual
+    /// convolution's output is the stream after the addition.
     pub fn forward_observed(&self, q: &Query, see: &mut Observer) -> Result<Tensor> {
         self.evaluate(q, Some(see))
     }
