@@ -42,5 +42,10 @@ pub(super) fn remedies(model: &Model, arch: &Arch, room: u32) -> Vec<String> {
     if let Some(narrower) = (8..width).step_by(8).rev().find(narrow) {
         remedies.push(format!("a narrower student: {narrower} channels instead of {width}"));
     }
+    if remedies.is_empty() {
+        // f32 values of the state z and of v.
+        let state = 2 * 4 * arch.picture_len();
+        remedies.push(format!("smaller pictures: the state of these alone takes {state} bytes, of {room}"));
+    }
     remedies
 }
