@@ -324,6 +324,10 @@ pub enum RequestError {
         /// Share asked for.
         found: f32,
     },
+    /// The image enlarges pictures and draws none from noise alone: [`Session::begin_enlarge`](crate::Session::begin_enlarge).
+    NeedsBase,
+    /// The image draws pictures and enlarges none.
+    NoEnlarger,
     /// `finish` before the last step was done (`step` of `steps`; 0 of 0 when nothing was begun).
     NotFinished {
         /// Steps done.
@@ -380,6 +384,8 @@ impl fmt::Display for RequestError {
                 write!(f, "{found} passes of a step, allowed are 1 to {}", crate::MAX_PASSES)
             }
             RequestError::Share { found } => write!(f, "share {found} of the way is not between 0 and 1"),
+            RequestError::NeedsBase => f.write_str("this image enlarges pictures: begin with the picture to enlarge"),
+            RequestError::NoEnlarger => f.write_str("this image draws pictures and enlarges none"),
             RequestError::NotFinished { step, steps } => {
                 write!(f, "finish after {step} of {steps} steps; begin and step until Progress::Done first")
             }

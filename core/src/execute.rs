@@ -3,12 +3,14 @@
 //!
 //! The functions return `None` where a record is missing or does not fit, which a parsed model excludes.
 
+use crate::ENLARGES;
 use crate::arch::Kernels;
 use crate::arena::{typed, views};
 use crate::format::limits::MAX_EMBED;
 use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
+use crate::part::part;
 
 /// A class, or a mixture of two.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +100,15 @@ fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f3
     Some(())
 }
 
-/// Operation `index` with the parameters of step `step`.
-pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: usize, arena: &mut [u8]) -> Option<()> {
+/// Operation `index` with the parameters of step `step`, on the window of the state that begins at cell `window`.
+pub(crate) fn execute(
+    image: &Image<'_>,
+    kernels: &Kernels,
+    step: usize,
+    index: usize,
+    window: usize,
+    arena: &mut [u8],
+) -> Option<()> {
     let op = image.op(index).ok()?;
     let p = image.params(step, index);
     let (src, dst) = op.buffers();
@@ -114,7 +123,12 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
     };
     let [input, out, third] = views(arena, [src.range(), dst.range(), third])?;
     match op {
-        OpRepr::Quantize { .. } => (kernels.quantize)(p.a, typed(input), typed(out)),
+        OpRepr::Quantize { src: index, .. } => {
+            let out = typed::<i16>(out);
+            // Of the state, the window's rows; any other source is as large as the destination.
+            let from = if ENLARGES && index == image.info().roles.z { window * usize::from(src.channels) } else { 0 };
+            (kernels.quantize)(p.a, part(typed(input), from, out.len()), out);
+        }
         OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
             let conv = Conv {
                 height,
@@ -145,7 +159,7 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, third),
             }
         }
-        OpRepr::NormAct { group, silu, film, gamma, beta, .. } => {
+        OpRepr::NormAct { group, silu, per_cell, film, gamma, beta, .. } => {
             let channels = usize::from(dst.channels);
             let norm = NormAct {
                 cells: height * width,
@@ -162,11 +176,20 @@ pub(crate) fn execute(image: &Image<'_>, kernels: &Kernels, step: usize, index: 
                 b: p.b,
                 zp: p.zp,
             };
-            let out = match dst.element {
+            let typed_out = |out| match dst.element {
                 Element::I8 => NormOut::I8(typed(out)),
                 _ => NormOut::I16(typed(out)),
             };
-            (kernels.norm_act)(&norm, typed(input), out);
+            let input = typed::<i16>(input);
+            if ENLARGES && per_cell {
+                let norm = NormAct { cells: 1, ..norm };
+                let outs = out.chunks_exact_mut((channels * dst.element.bytes() as usize).max(1));
+                for (input, out) in input.chunks_exact(channels.max(1)).zip(outs) {
+                    (kernels.norm_act)(&norm, input, typed_out(out));
+                }
+            } else {
+                (kernels.norm_act)(&norm, input, typed_out(out));
+            }
         }
         OpRepr::AvgPool2 { .. } => {
             let pool = Pool { height: src.height.into(), width: src.width.into(), channels: src.channels.into() };

@@ -21,6 +21,7 @@
 //! - [`ops`]: one operation a file, the readable scalar functions that define the arithmetic;
 //! - [`arch`]: the function table ([`Backend`]) through which a session calls the operations;
 //! - [`sampler`]: noise, angles and picture conversion;
+//! - `enlarge` (feature): images that make pictures of twice the size ([`Session::enlarge`]);
 //! - `slots` (feature): two places in flash for images, updated safely while the power may fail;
 //! - [`math`]: exp, ln, sine, cosine and square root, the same bits everywhere.
 
@@ -34,8 +35,12 @@ compile_error!("student images are little endian and used in place: big-endian t
 #[cfg(target_pointer_width = "16")]
 compile_error!("a student image does not fit a 16-bit address space");
 
+/// Whether images that enlarge pictures are understood: a constant, so that the code behind it goes where it is not.
+const ENLARGES: bool = cfg!(feature = "enlarge");
+
 pub mod arch;
 mod arena;
+mod enlarge;
 mod error;
 mod execute;
 pub mod format;

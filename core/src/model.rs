@@ -11,11 +11,11 @@ use crate::sampler::picture::Geometry;
 pub struct Info {
     /// Format version (major, minor).
     pub version: (u16, u16),
-    /// Picture height in pixels.
+    /// Height in pixels of what noise becomes: the picture, or, where one is enlarged, its details before that.
     pub height: u16,
-    /// Picture width in pixels.
+    /// Width of the same.
     pub width: u16,
-    /// Picture channels, interleaved.
+    /// Channels of the same, interleaved; three details for every channel of a picture that is enlarged.
     pub channels: u16,
     /// Meaning of a pixel's byte.
     pub normalisation: Normalisation,
@@ -94,16 +94,30 @@ impl<'a> Model<'a> {
         self.image.info().arena_bytes as usize
     }
 
+    /// Height, width and channels of the pictures it makes: the image's own, or twice the base's.
+    pub fn output_shape(&self) -> (usize, usize, usize) {
+        let info = self.image.info();
+        match self.image.bands() {
+            Some(bands) => (2 * usize::from(info.height), 2 * usize::from(info.width), bands.base_channels.into()),
+            None => (info.height.into(), info.width.into(), info.channels.into()),
+        }
+    }
+
     /// Bytes of a picture: height x width x channels.
     pub fn output_bytes(&self) -> usize {
-        let info = self.image.info();
-        usize::from(info.height) * usize::from(info.width) * usize::from(info.channels)
+        let (height, width, channels) = self.output_shape();
+        height * width * channels
+    }
+
+    /// Bytes of the picture that it enlarges, height x width x channels; none where it draws from noise alone.
+    pub fn base_bytes(&self) -> Option<usize> {
+        self.image.bands().map(|_| self.output_bytes() / 4)
     }
 
     /// Bytes of a row of the picture: width x channels.
     pub fn row_bytes(&self) -> usize {
-        let info = self.image.info();
-        usize::from(info.width) * usize::from(info.channels)
+        let (_, width, channels) = self.output_shape();
+        width * channels
     }
 
     /// Number of operations of one network evaluation, without embedding and update.

@@ -3,8 +3,10 @@
 use core::f32::consts::FRAC_PI_2;
 use core::fmt;
 
+use crate::ENLARGES;
 use crate::arch::Backend;
 use crate::arena::{self, typed, views};
+use crate::enlarge;
 use crate::error::{ArenaError, RequestError};
 use crate::execute::{Class, execute, execute_embed};
 use crate::format::info::Direction;
@@ -40,6 +42,9 @@ pub struct Request {
     /// Deterministic or stochastic.
     pub sampler: Sampler,
 }
+
+/// Bit of the noise streams of details: those of the picture that is enlarged, which may have the same seed, are without.
+const DETAILS: u32 = 1 << 30;
 
 /// Bit of the noise stream that takes a picture back for another pass.
 const BACK: u32 = 1 << 31;
@@ -96,7 +101,7 @@ pub enum Stage {
     Embed,
     /// This operation of the image.
     Op(u16),
-    /// The sampler's move of z.
+    /// The sampler's move of z; before the last band of an image that computes in bands, the way to the next.
     Update,
 }
 
@@ -107,20 +112,29 @@ struct Run<'a> {
     class: Class,
     /// Pixels that are kept.
     inpaint: Option<Inpaint<'a>>,
+    /// The picture that is enlarged.
+    base: Option<&'a [u8]>,
     /// Steps of this run; divides the image's.
     steps: u16,
     /// Steps done.
     step: u16,
     /// Passes of this step done.
     pass: u16,
+    /// Bands of this step done; there is one where nothing is enlarged.
+    band: u16,
     /// Next stage of this step: 0 = embedding, 1 + i = operation i, last = update.
     stage: u16,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn new(request: &Request, steps: u16, step: u16) -> Self {
         let class = Class { first: request.class, second: request.class, share: 0.0 };
-        Self { request: *request, class, inpaint: None, steps, step, pass: 0, stage: 0 }
+        Self { request: *request, class, inpaint: None, base: None, steps, step, pass: 0, band: 0, stage: 0 }
+    }
+
+    /// The picture that is enlarged.
+    fn base(&self) -> Option<&'a [u8]> {
+        self.base.filter(|_| ENLARGES)
     }
 
     /// Whether the step that was done is done again. The first starts from noise alone: a second pass of it would know
@@ -174,6 +188,18 @@ impl<'a> Session<'a> {
     /// The model.
     pub fn model(&self) -> &'a Model<'a> {
         self.model
+    }
+
+    /// Enlarges `base` ([`Model::base_bytes`] bytes) into `out` ([`Model::output_bytes`] bytes), twice as high and wide:
+    /// [`Session::begin_enlarge`] to [`Session::finish`].
+    ///
+    /// # Errors
+    /// The image does not enlarge, the request does not fit it, or a picture has another length.
+    pub fn enlarge(&mut self, request: &Request, base: &'a [u8], out: &mut [u8]) -> Result<(), RequestError> {
+        self.check_output(out)?;
+        self.begin_enlarge(request, base)?;
+        while self.step() != Progress::Done {}
+        self.finish(out)
     }
 
     /// Draws one picture into `out` ([`Model::output_bytes`] bytes: height x width x channels).
@@ -300,6 +326,23 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Starts the details of a picture twice as high and wide as `base` ([`Model::base_bytes`] bytes), which is read until
+    /// [`Session::finish`]. A run under way is dropped.
+    ///
+    /// # Errors
+    /// The image does not enlarge, the request does not fit it, or the base has another length.
+    pub fn begin_enlarge(&mut self, request: &Request, base: &'a [u8]) -> Result<(), RequestError> {
+        let expected = self.model.base_bytes().ok_or(RequestError::NoEnlarger)?;
+        let steps = self.check_values(request)?;
+        if base.len() != expected {
+            return Err(RequestError::PictureLength { found: base.len(), expected });
+        }
+        let geometry = self.model.geometry();
+        geometry.fill_noise(self.z(), request.seed, DETAILS);
+        self.run = Some(Run { base: Some(base), ..Run::new(request, steps, 0) });
+        Ok(())
+    }
+
     /// z <- `picture`, noised to the angle of step `start_step`; noise alone at step 0.
     fn start_from(
         &mut self,
@@ -339,18 +382,22 @@ impl<'a> Session<'a> {
     /// microcontroller that is some milliseconds.
     pub fn step_op(&mut self) -> Progress {
         let (Some(stage), Some(run)) = (self.stage(), &self.run) else { return Progress::Done };
-        let (model, kernels) = (self.model, self.backend.kernels());
+        let (image, kernels) = (self.model.image(), self.backend.kernels());
         let (class, w, row) = (run.class, run.request.w, self.row(run.step, run.steps));
         // A parsed model leaves nothing to fail, so the `None` of a missing part is never met.
+        let window = run.base().and_then(|base| enlarge::prepare(image, base, run.band, stage, self.arena));
+        let (window, more_bands) = (window.unwrap_or(0), run.band + 1 < image.rounds());
         match stage {
-            Stage::Embed => _ = execute_embed(model.image(), kernels, row, class, w, self.arena),
-            Stage::Op(op) => _ = execute(model.image(), kernels, row, op.into(), self.arena),
+            Stage::Embed => _ = execute_embed(image, kernels, row, class, w, self.arena),
+            Stage::Op(op) => _ = execute(image, kernels, row, op.into(), window, self.arena),
+            Stage::Update if more_bands => {}
             Stage::Update => _ = self.run.and_then(|run| self.update(&run)),
         }
         let Some(run) = &mut self.run else { return Progress::Done };
         match stage {
+            Stage::Update if more_bands => (run.band, run.stage) = (run.band + 1, 1),
             Stage::Update if run.again() => (run.pass, run.stage) = (run.pass + 1, 0),
-            Stage::Update => (run.step, run.pass, run.stage) = (run.step + 1, 0, 0),
+            Stage::Update => (run.step, run.pass, run.band, run.stage) = (run.step + 1, 0, 0, 0),
             _ => run.stage += 1,
         }
         match run.step < run.steps {
@@ -392,7 +439,10 @@ impl<'a> Session<'a> {
         self.check_direction(Direction::ToPicture)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
-        geometry.store(self.z(), out);
+        match self.run.as_ref().and_then(Run::base) {
+            Some(base) => geometry.enlarge(base, self.z(), out),
+            None => geometry.store(self.z(), out),
+        }
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep(inpaint.picture, inpaint.mask, out);
         }
@@ -417,7 +467,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Steps are left, there is no row `y`, or `row` has another length.
     pub fn finish_row(&mut self, y: u16, row: &mut [u8]) -> Result<(), RequestError> {
-        let (height, expected) = (self.model.image().info().height, self.model.row_bytes());
+        let (height, expected) = (self.model.output_shape().0 as u16, self.model.row_bytes());
         if row.len() != expected {
             return Err(RequestError::RowLength { found: row.len(), expected });
         }
@@ -427,7 +477,10 @@ impl<'a> Session<'a> {
         self.check_direction(Direction::ToPicture)?;
         self.check_finished()?;
         let geometry = self.model.geometry();
-        geometry.store_row(self.z(), y.into(), row);
+        match self.run.as_ref().and_then(Run::base) {
+            Some(base) => geometry.enlarge_row(base, self.z(), y.into(), row),
+            None => geometry.store_row(self.z(), y.into(), row),
+        }
         if let Some(inpaint) = self.run.as_ref().and_then(|run| run.inpaint) {
             geometry.keep_row(inpaint.picture, inpaint.mask, y.into(), row);
         }
@@ -475,7 +528,8 @@ impl<'a> Session<'a> {
             *z = step.keep * *z - step.turn * v;
         }
         // Stream 1 + i is the noise after step i, with the pass above it.
-        let stream = u32::from(run.pass) << 16 | (u32::from(run.step) + 1);
+        let own = run.base().map_or(0, |_| DETAILS);
+        let stream = u32::from(run.pass) << 16 | (u32::from(run.step) + 1) | own;
         if let Some(renoise) = step.renoise {
             geometry.add_noise(z, renoise.rescale, renoise.noise, run.request.seed, stream);
         }
@@ -558,10 +612,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Checks a request for a picture and returns its number of steps.
+    /// Checks a request for a picture from noise and returns its number of steps.
     fn check_request(&self, request: &Request) -> Result<u16, RequestError> {
         self.check_direction(Direction::ToPicture)?;
-        self.check_values(request)
+        match self.model.base_bytes() {
+            None => self.check_values(request),
+            Some(_) => Err(RequestError::NeedsBase),
+        }
     }
 
     /// Checks class, strength and steps, and returns the number of steps.

@@ -51,6 +51,7 @@ fn loader_and_one_step() {
         include_bytes!("images/attention.fsw"),
         include_bytes!("images/colour.fsw"),
         include_bytes!("images/int4.fsw"),
+        include_bytes!("images/bands.fsw"),
     ];
     fuzz("loader and one step", 6_000, |random| {
         let mut bytes = corpus[random.below(corpus.len())].to_vec();
@@ -73,9 +74,11 @@ fn loader_and_one_step() {
         let arena = bytemuck::cast_slice_mut(&mut arena);
         let mut session = Session::with_backend(&model, arena, backend).expect("an arena of the size asked for");
         let request = Request { seed: 1, class: 0, w: info.w_min, ..Request::default() };
-        match info.direction {
-            Direction::ToPicture => session.begin(&request),
-            Direction::ToNoise => session.begin_encode(&request, &vec![7; model.output_bytes()]),
+        let base = vec![77; model.base_bytes().unwrap_or_default()];
+        match (info.direction, model.base_bytes()) {
+            (Direction::ToPicture, None) => session.begin(&request),
+            (Direction::ToPicture, Some(_)) => session.begin_enlarge(&request, &base),
+            (Direction::ToNoise, _) => session.begin_encode(&request, &vec![7; model.output_bytes()]),
         }
         .expect("a right request");
         session.step();

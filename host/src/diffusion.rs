@@ -5,13 +5,15 @@
 //! z' = cos(d) z - sin(d) v. Guidance of strength w (Ho & Salimans 2022, Meng et al. 2023):
 //! v_w = (1 + w) v_class - w v_null; w = 0 is no guidance.
 
+use crate::enlarge;
 use crate::nn::{Arch, Kind, Query, UNet};
 use crate::noise;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use fewstep_core::Direction;
 use rayon::prelude::*;
 use std::f64::consts::FRAC_PI_2;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Pictures evaluated at once by a thread while sampling.
@@ -105,20 +107,21 @@ impl Denoise for UNet {
 
 /// The guided v of a network: one evaluation where w is an input, else one with and one without the class
 /// (equation 1 of Meng et al.), both in one batch.
-pub fn guided_v(net: &dyn Denoise, z: &Tensor, phi: &[f32], class: &[u16], w: &[f32]) -> candle_core::Result<Tensor> {
+pub fn guided_v(net: &dyn Denoise, q: &Query) -> candle_core::Result<Tensor> {
     if net.guided() {
-        return net.v(&Query { z, phi, class, w: Some(w) });
+        return net.v(q);
     }
-    let null = match net.null_class() {
-        Some(null) if w.iter().any(|w| *w != 0.0) => null,
-        _ => return net.v(&Query { z, phi, class, w: None }),
+    let (null, w) = match (net.null_class(), q.w) {
+        (Some(null), Some(w)) if w.iter().any(|w| *w != 0.0) => (null, w),
+        _ => return net.v(&Query { w: None, ..*q }),
     };
-    let n = phi.len();
+    let n = q.phi.len();
     let both = net.v(&Query {
-        z: &Tensor::cat(&[z, z], 0)?,
-        phi: &[phi, phi].concat(),
-        class: &[class, &vec![null; n]].concat(),
+        z: &Tensor::cat(&[q.z, q.z], 0)?,
+        phi: &[q.phi, q.phi].concat(),
+        class: &[q.class, &vec![null; n]].concat(),
         w: None,
+        base: q.base.map(|base| Tensor::cat(&[base, base], 0)).transpose()?.as_ref(),
     })?;
     let with: Vec<f32> = w.iter().map(|w| 1.0 + w).collect();
     let without: Vec<f32> = w.iter().map(|w| -w).collect();
@@ -142,6 +145,8 @@ pub struct SampleRequest {
     pub classes: Vec<u16>,
     pub w: f32,
     pub sampler: Sampler,
+    /// What a network that enlarges enlarges, bytes [count, H, W, C]; empty for any other.
+    pub bases: Vec<u8>,
 }
 
 /// Factors of the stochastic sampler between two angles: z' = scale * z + sigma * eps takes phi_s back up to phi_k.
@@ -149,6 +154,9 @@ pub fn renoise_factors(phi_s: f64, phi_k: f64) -> (f64, f64) {
     let scale = phi_k.cos() / phi_s.cos();
     (scale, (phi_k.sin().powi(2) - scale.powi(2) * phi_s.sin().powi(2)).max(0.0).sqrt())
 }
+
+/// Bit of the noise streams of details, as in the core.
+const DETAILS: u32 = 1 << 30;
 
 /// Start noise of pictures as a batch in space-to-depth form.
 pub fn start(arch: &Arch, seed: u64, count: usize, device: &Device) -> Result<Tensor> {
@@ -203,40 +211,51 @@ pub fn check_steps(kind: Kind, steps: usize, sampler: Sampler) -> Result<()> {
     Ok(())
 }
 
-/// Draws pictures with a float network: values [count, H, W, C] in about [-1, 1]. `progress` hears how many are done.
+/// Draws pictures with a float network: values [count, H, W, C] in about [-1, 1], or the details of `r.bases` where it
+/// enlarges. `progress` hears how many are done.
 pub fn sample(net: &UNet, r: &SampleRequest, device: &Device, progress: impl Fn(usize) + Sync) -> Result<Vec<f32>> {
-    let done = AtomicUsize::new(0);
-    let batches: Vec<Vec<f32>> = r
-        .classes
-        .par_chunks(SAMPLE_BATCH)
-        .enumerate()
-        .map(|(batch, class)| {
-            let seed = r.seed.wrapping_add((batch * SAMPLE_BATCH) as u64);
-            let z = trajectory(net, r, seed, class, device, |_, _| Ok(()))?;
-            progress(done.fetch_add(class.len(), Ordering::Relaxed) + class.len());
+    let (count, done) = (r.classes.len(), AtomicUsize::new(0));
+    let batches: Vec<Vec<f32>> = (0..count.div_ceil(SAMPLE_BATCH))
+        .into_par_iter()
+        .map(|batch| {
+            let pictures = batch * SAMPLE_BATCH..count.min((batch + 1) * SAMPLE_BATCH);
+            let n = pictures.len();
+            let z = trajectory(net, r, pictures, device, |_, _| Ok(()))?;
+            progress(done.fetch_add(n, Ordering::Relaxed) + n);
             from_batch(&net.arch, &z)
         })
         .collect::<Result<_>>()?;
     Ok(batches.concat())
 }
 
-/// One batch's way from noise to pictures; `visit` sees z before every step.
+/// The way of these pictures of a request, as one batch, from noise to pictures; `visit` sees z before every step.
 pub fn trajectory(
     net: &UNet,
     r: &SampleRequest,
-    seed: u64,
-    class: &[u16],
+    pictures: Range<usize>,
     device: &Device,
     mut visit: impl FnMut(usize, &Tensor) -> Result<()>,
 ) -> Result<Tensor> {
-    let n = class.len();
+    let (n, seed) = (pictures.len(), r.seed.wrapping_add(pictures.start as u64));
     let w = vec![r.w; n];
-    let mut z = start(&net.arch, seed, n, device)?;
+    let class = &r.classes[pictures.clone()];
+    let base = match net.arch.base {
+        0 => None,
+        _ => {
+            let len = net.arch.base_shape().picture_len();
+            let bases = r.bases.get(pictures.start * len..pictures.end * len).context("a base for every picture")?;
+            Some(enlarge::bases(&net.arch, bases, device)?)
+        }
+    };
+    // Details have noise of their own: the picture that is enlarged may have the same seed.
+    let own = if base.is_some() { DETAILS } else { 0 };
+    let mut z = noise_batch(&net.arch, seed, own, n, device)?;
     for i in 0..r.steps {
         visit(i, &z)?;
         let phi = angle(i, r.steps);
         let d = phi - angle(i + 1, r.steps);
-        let v = guided_v(net, &z, &vec![phi as f32; n], class, &w)?;
+        let phis = vec![phi as f32; n];
+        let v = guided_v(net, &Query { z: &z, phi: &phis, class, w: Some(&w), base: base.as_ref() })?;
         let last = i + 1 == r.steps;
         if r.sampler == Sampler::Deterministic || last {
             z = rotate(&z, &v, &vec![d as f32; n])?;
@@ -244,7 +263,7 @@ pub fn trajectory(
             let (phi_s, phi_k) = (phi - 2.0 * d, phi - d);
             z = rotate(&z, &v, &vec![(2.0 * d) as f32; n])?;
             let (scale, sigma) = renoise_factors(phi_s, phi_k);
-            let eps = noise_batch(&net.arch, seed, 1 + i as u32, n, device)?;
+            let eps = noise_batch(&net.arch, seed, own | (1 + i as u32), n, device)?;
             z = mix(&vec![scale as f32; n], &z, &vec![sigma as f32; n], &eps)?;
         }
     }
@@ -265,7 +284,8 @@ pub fn walk(
     for i in 0..steps {
         let phi = angle_towards(direction, i, steps);
         let d = phi - angle_towards(direction, i + 1, steps);
-        let v = guided_v(net, &z, &vec![phi as f32; n], class, &vec![w; n])?;
+        let (phis, w) = (vec![phi as f32; n], vec![w; n]);
+        let v = guided_v(net, &Query { z: &z, phi: &phis, class, w: Some(&w), base: None })?;
         z = rotate(&z, &v, &vec![d as f32; n])?;
     }
     Ok(z)

@@ -7,6 +7,7 @@ pub mod data;
 pub mod diffusers;
 pub mod diffusion;
 pub mod distill;
+pub mod enlarge;
 pub mod evaluate;
 pub mod export;
 pub mod features;

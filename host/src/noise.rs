@@ -57,11 +57,6 @@ impl Stream {
     }
 }
 
-/// The start noise of pictures `seed`, `seed + 1`, ...: `out` [count, picture_len], as the core makes it.
-pub fn start_noise(seed: u64, picture_len: usize, out: &mut [f32]) {
-    sample_noise(seed, 0, picture_len, out);
-}
-
 /// Noise stream `stream` of pictures `seed`, `seed + 1`, ...: 0 is the start, 1 + i re-noises after step i.
 pub fn sample_noise(seed: u64, stream: u32, picture_len: usize, out: &mut [f32]) {
     out.par_chunks_mut(picture_len).enumerate().for_each(|(i, picture)| {

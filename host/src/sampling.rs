@@ -2,6 +2,7 @@
 
 use crate::diffusers::Imported;
 use crate::diffusion::{self, SampleRequest, Sampler};
+use crate::enlarge;
 use crate::files::{self, AlignedBytes};
 use crate::nn::{Checkpoint, Kind};
 use anyhow::{Context, Result, bail, ensure};
@@ -61,6 +62,16 @@ pub struct Job {
     pub sampler: Sampler,
     /// "auto", "scalar" or another backend's name.
     pub backend: String,
+    /// What a file that enlarges enlarges, [count, H/2, W/2, C]; empty for one that draws from noise alone.
+    pub bases: Vec<u8>,
+}
+
+impl Job {
+    /// The same, asked of a float network.
+    fn request(&self, steps: usize) -> SampleRequest {
+        let Job { seed, w, sampler, .. } = *self;
+        SampleRequest { steps, seed, classes: self.classes.clone(), w, sampler, bases: self.bases.clone() }
+    }
 }
 
 /// Pictures and what they cost.
@@ -115,14 +126,27 @@ impl Source {
     /// Height, width and channels of a picture.
     pub fn shape(&self) -> Result<(usize, usize, usize)> {
         Ok(match self {
-            Source::Image(i) => {
-                let model = i.model()?;
-                let info = model.info();
-                (info.height.into(), info.width.into(), info.channels.into())
-            }
-            Source::Checkpoint(c) => (c.net.arch.height, c.net.arch.width, c.net.arch.channels),
+            Source::Image(i) => i.model()?.output_shape(),
+            Source::Checkpoint(c) => c.net.arch.data_shape(),
             Source::Imported(i) => i.shape(),
         })
+    }
+
+    /// Whether it enlarges pictures, in place of drawing them from noise alone.
+    pub fn enlarges(&self) -> Result<bool> {
+        Ok(match self {
+            Source::Image(i) => i.model()?.base_bytes().is_some(),
+            Source::Checkpoint(c) => c.net.arch.base > 0,
+            Source::Imported(_) => false,
+        })
+    }
+
+    /// Rows of pixels of a band, where the file is computed in bands.
+    pub fn band_rows(&self) -> Result<Option<usize>> {
+        let Source::Image(i) = self else { return Ok(None) };
+        let model = i.model()?;
+        let (bands, patch) = (model.image().bands(), usize::from(model.image().info().patch));
+        Ok(bands.filter(|bands| bands.halo > 0).map(|bands| 2 * usize::from(bands.band()) * patch))
     }
 
     /// The number of steps that it was distilled for; None where it draws in any number.
@@ -161,6 +185,19 @@ impl Source {
 
     /// Draws; `progress` hears how many pictures are done.
     pub fn draw(&self, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
+        let (height, width, channels) = self.shape()?;
+        match (self.enlarges()?, job.bases.is_empty()) {
+            (true, true) => {
+                bail!("it enlarges pictures and draws none; give it as --upscale to sample or simulate")
+            }
+            (true, false) if job.bases.len() != height * width * channels / 4 * job.classes.len() => {
+                bail!("it enlarges pictures of {}x{}x{channels} only", height / 2, width / 2)
+            }
+            (false, false) => {
+                bail!("it draws pictures and enlarges none; give one that train-teacher --enlarge began")
+            }
+            _ => {}
+        }
         let classes = self.classes()?;
         if let Some(c) = job.classes.iter().find(|c| usize::from(**c) >= classes) {
             bail!("--class {c}: the model has classes 0 to {}", classes - 1);
@@ -184,12 +221,16 @@ pub fn backend(name: &str) -> Result<Backend> {
     }
 }
 
-/// The core's picture for one request, in an arena of its own.
-pub fn draw_one(model: &Model, request: &Request, backend: Backend) -> Result<Vec<u8>> {
+/// The core's picture for one request, in an arena of its own: drawn, or by an image that enlarges made of `base`.
+pub fn draw_one(model: &Model, request: &Request, base: &[u8], backend: Backend) -> Result<Vec<u8>> {
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
     let mut out = vec![0; model.output_bytes()];
     let mut session = Session::with_backend(model, &mut arena, backend).map_err(|e| anyhow::anyhow!("{e}"))?;
-    session.sample(request, &mut out).map_err(|e| anyhow::anyhow!("{e}"))?;
+    let done = match model.base_bytes() {
+        None => session.sample(request, &mut out),
+        Some(_) => session.enlarge(request, base, &mut out),
+    };
+    done.map_err(|e| anyhow::anyhow!("{e}"))?;
     Ok(out)
 }
 
@@ -202,6 +243,7 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
     if !(info.w_min..=info.w_max).contains(&job.w) {
         bail!("--guidance {}: {} was distilled for {} to {}", job.w, image.name, info.w_min, info.w_max);
     }
+    let base_bytes = model.base_bytes().unwrap_or_default();
     let done = AtomicUsize::new(0);
     let began = Instant::now();
     let pictures = job.classes.par_iter().enumerate().map(|(i, class)| {
@@ -215,14 +257,15 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
                 Sampler::Stochastic => fewstep_core::Sampler::Stochastic,
             },
         };
-        let picture = draw_one(&model, &request, backend)?;
+        let base = &job.bases[i * base_bytes..(i + 1) * base_bytes];
+        let picture = draw_one(&model, &request, base, backend)?;
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(picture)
     });
     let pictures: Vec<Vec<u8>> = pictures.collect::<Result<_>>()?;
     Ok(Drawn {
         pictures: pictures.concat(),
-        shape: (info.height.into(), info.width.into(), info.channels.into()),
+        shape: model.output_shape(),
         steps,
         evaluations: steps,
         seconds: began.elapsed().as_secs_f64(),
@@ -239,9 +282,8 @@ fn draw_imported(source: &Source, teacher: &Imported, job: &Job, progress: impl 
         job.w,
         crate::nn::MAX_GUIDANCE
     );
-    let request = SampleRequest { steps, seed: job.seed, classes: job.classes.clone(), w: job.w, sampler: job.sampler };
     let began = Instant::now();
-    let values = teacher.sample(&request, progress)?;
+    let values = teacher.sample(&job.request(steps), progress)?;
     Ok(Drawn {
         pictures: values.into_iter().map(diffusion::to_byte).collect(),
         shape: teacher.shape(),
@@ -264,13 +306,16 @@ fn draw_checkpoint(checkpoint: &Checkpoint, job: &Job, progress: impl Fn(usize) 
     if !job.w.is_finite() || job.w < 0.0 || (checkpoint.net.guided() && f64::from(job.w) > crate::nn::MAX_GUIDANCE) {
         bail!("--guidance {}: give a strength from 0 to {}", job.w, crate::nn::MAX_GUIDANCE);
     }
-    let request = SampleRequest { steps, seed: job.seed, classes: job.classes.clone(), w: job.w, sampler: job.sampler };
     let began = Instant::now();
-    let values = diffusion::sample(&checkpoint.net, &request, &Device::Cpu, progress)?;
+    let values = diffusion::sample(&checkpoint.net, &job.request(steps), &Device::Cpu, progress)?;
     let a = &checkpoint.net.arch;
+    let pictures = match a.base {
+        0 => values.into_iter().map(diffusion::to_byte).collect(),
+        _ => enlarge::join(a, &job.bases, &values),
+    };
     Ok(Drawn {
-        pictures: values.into_iter().map(diffusion::to_byte).collect(),
-        shape: (a.height, a.width, a.channels),
+        pictures,
+        shape: a.data_shape(),
         steps,
         evaluations: if checkpoint.net.guided() || job.w == 0.0 { steps } else { 2 * steps },
         seconds: began.elapsed().as_secs_f64(),

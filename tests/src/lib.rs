@@ -120,6 +120,7 @@ pub fn tiny_arch() -> Arch {
         decoder: vec![1],
         attention_heads: 1,
         embed: 16,
+        base: 0,
     }
 }
 

@@ -21,6 +21,7 @@ fn pictures_are_equal_to_scalar() {
         decoder: vec![1, 1],
         attention_heads: 4,
         embed: 24,
+        base: 0,
     };
     let flat = Arch {
         height: 5,

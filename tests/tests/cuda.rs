@@ -20,7 +20,7 @@ fn evaluate(arch: &Arch, tensors: &BTreeMap<String, Tensor>, device: &Device) ->
     let (h, w) = arch.level_size(0);
     let shape = [3, h, w, arch.patch_channels()];
     let z = normal(1, &shape).to_device(device).unwrap();
-    let query = Query { z: &z, phi: &[0.2, 0.8, 1.4], class: &[0, 1, 1], w: Some(&[0.0, 1.0, 3.5]) };
+    let query = Query { z: &z, phi: &[0.2, 0.8, 1.4], class: &[0, 1, 1], w: Some(&[0.0, 1.0, 3.5]), base: None };
     let v = net.forward(&query).unwrap();
     let loss = v.mul(&normal(2, &shape).to_device(device).unwrap()).unwrap().sum_all().unwrap();
     let grads = loss.backward().unwrap();

@@ -97,8 +97,9 @@ fn v_is_what_the_scheduler_steps_along() {
     let class = classes(&teacher, n);
     // Patches of 1: the channels last.
     let flat = z.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
-    let ask =
-        |z: &Tensor, phi: f64| teacher.v(&Query { z, phi: &vec![phi as f32; n], class: &class, w: None }).unwrap();
+    let ask = |z: &Tensor, phi: f64| {
+        teacher.v(&Query { z, phi: &vec![phi as f32; n], class: &class, w: None, base: None }).unwrap()
+    };
     // 50 steps trailing: 20 timesteps a step.
     let (t, before) = (599, 579);
     let angle = |t: usize| {
@@ -137,7 +138,7 @@ fn v_is_what_the_scheduler_steps_along() {
         // A picture within the bound, noised: at the least angles z is hardly beyond it.
         let x = (noise.clamp(-1f32, 1f32).unwrap() * f64::from(phi.cos())).unwrap();
         let z = (x + (&noise * f64::from(phi.sin())).unwrap()).unwrap();
-        let v = teacher.v(&Query { z: &z, phi: &[phi; 4], class: &[0, 1, 2, 9], w: None }).unwrap();
+        let v = teacher.v(&Query { z: &z, phi: &[phi; 4], class: &[0, 1, 2, 9], w: None, base: None }).unwrap();
         assert!(values(&v).iter().all(|v| v.abs() < 30.0), "{phi}");
         // From the most noise a whole rotation is the predicted picture, within its bound.
         if phi > 1.5 {
@@ -152,24 +153,36 @@ fn guidance_is_there_where_a_null_class_is() {
     let (with, golden) = open("trained", Some(10));
     let z = golden["noise"].permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
     let (phi, class) = ([0.9f32; 4], [0u16, 3, 5, 9]);
-    let v = |class: &[u16]| values(&with.v(&Query { z: &z, phi: &phi, class, w: None }).unwrap());
+    let v = |class: &[u16]| values(&with.v(&Query { z: &z, phi: &phi, class, w: None, base: None }).unwrap());
     let (classy, null) = (v(&class), v(&[10; 4]));
-    let guided = values(&guided_v(&with, &z, &phi, &class, &[2.0; 4]).unwrap());
+    let guided =
+        values(&guided_v(&with, &Query { z: &z, phi: &phi, class: &class, w: Some(&[2.0; 4]), base: None }).unwrap());
     let want: Vec<f32> = classy.iter().zip(&null).map(|(c, n)| 3.0 * c - 2.0 * n).collect();
     assert!(largest_difference(&guided, &want) < 1e-4);
     assert!(largest_difference(&classy, &null) > 0.01);
     // Every row but the null class's is a class.
     let (first, _) = open("trained", Some(0));
     assert_eq!((with.classes(), first.classes(), first.null_class()), (10, 10, Some(10)));
-    let shifted =
-        values(&first.v(&Query { z: &z, phi: &phi, class: &class.map(|c| c - u16::from(c > 0)), w: None }).unwrap());
+    let shifted = values(
+        &first
+            .v(&Query { z: &z, phi: &phi, class: &class.map(|c| c - u16::from(c > 0)), w: None, base: None })
+            .unwrap(),
+    );
     assert_eq!(shifted[64..], classy[64..], "classes 2, 4, 8 are rows 3, 5, 9");
 
     let (without, golden) = open("random-conditional", None);
     let z = golden["noise"].permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
-    let plain = values(&without.v(&Query { z: &z, phi: &phi, class: &[0, 1, 2, 0], w: None }).unwrap());
-    assert_eq!(values(&guided_v(&without, &z, &phi, &[0, 1, 2, 0], &[2.0; 4]).unwrap()), plain, "w changes nothing");
-    let request = SampleRequest { steps: 5, seed: 1, classes: vec![0], w: 1.0, sampler: Sampler::Deterministic };
+    let plain = values(&without.v(&Query { z: &z, phi: &phi, class: &[0, 1, 2, 0], w: None, base: None }).unwrap());
+    let query = Query { z: &z, phi: &phi, class: &[0, 1, 2, 0], w: Some(&[2.0; 4]), base: None };
+    assert_eq!(values(&guided_v(&without, &query).unwrap()), plain, "w changes nothing");
+    let request = SampleRequest {
+        steps: 5,
+        seed: 1,
+        classes: vec![0],
+        w: 1.0,
+        sampler: Sampler::Deterministic,
+        bases: Vec::new(),
+    };
     let error = without.sample(&request, |_| {}).unwrap_err().to_string();
     assert!(error.contains("--guidance 1") && error.contains("no null class"), "{error}");
 }

@@ -7,7 +7,7 @@ use fewstep::diffusion::{
     SampleRequest, Sampler, angle, check_steps, depth_to_space, from_batch, guided_v, sample, space_to_depth, start,
     to_batch, to_byte, to_signed, trajectory, walk,
 };
-use fewstep::nn::{Arch, Engine, Kind, Precision, UNet};
+use fewstep::nn::{Arch, Engine, Kind, Precision, Query, UNet};
 use fewstep_core::Direction;
 use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
 
@@ -97,7 +97,7 @@ fn angles_go_from_noise_to_picture() {
 }
 
 fn request(steps: usize, seed: u64, classes: Vec<u16>, w: f32, sampler: Sampler) -> SampleRequest {
-    SampleRequest { steps, seed, classes, w, sampler }
+    SampleRequest { steps, seed, classes, w, sampler, bases: Vec::new() }
 }
 
 fn draw(net: &UNet, r: &SampleRequest) -> Vec<f32> {
@@ -183,7 +183,7 @@ fn trajectory_follows_the_schedule() {
     let net = random_net(&arch, true, 5);
     let r = request(4, 77, vec![0, 1], 3.0, Sampler::Deterministic);
     let mut seen = Vec::new();
-    let end = trajectory(&net, &r, 77, &r.classes, &Device::Cpu, |i, z| {
+    let end = trajectory(&net, &r, 0..2, &Device::Cpu, |i, z| {
         seen.push((i, values(z)));
         Ok(())
     });
@@ -192,7 +192,8 @@ fn trajectory_follows_the_schedule() {
     for (i, seen) in &seen {
         assert!(largest_difference(&values(&z), seen) < 1e-6);
         let phi = FRAC_PI_2 * (4 - i) as f64 / 4.0;
-        let v = guided_v(&net, &z, &[phi as f32; 2], &[0, 1], &[3.0; 2]).unwrap();
+        let v = guided_v(&net, &Query { z: &z, phi: &[phi as f32; 2], class: &[0, 1], w: Some(&[3.0; 2]), base: None })
+            .unwrap();
         let (sin, cos) = (FRAC_PI_2 / 4.0).sin_cos();
         let next: Vec<f32> = values(&z).iter().zip(values(&v)).map(|(z, v)| cos as f32 * z - sin as f32 * v).collect();
         z = candle_core::Tensor::from_vec(next, z.dims(), &Device::Cpu).unwrap();
@@ -246,9 +247,11 @@ fn guided_v_is_independent_of_the_batch() {
     let net = random_net(&tiny_arch(), false, 7);
     let z = start(&net.arch, 8, 3, &Device::Cpu).unwrap();
     let (phi, class, w) = ([1.5, 0.2, 0.9], [1, 0, 1], [4.0, 0.0, 1.0]);
-    let all = values(&guided_v(&net, &z, &phi, &class, &w).unwrap());
+    let all = values(&guided_v(&net, &Query { z: &z, phi: &phi, class: &class, w: Some(&w), base: None }).unwrap());
     for i in 0..3 {
-        let one = guided_v(&net, &z.narrow(0, i, 1).unwrap(), &phi[i..=i], &class[i..=i], &w[i..=i]).unwrap();
+        let z = z.narrow(0, i, 1).unwrap();
+        let query = Query { z: &z, phi: &phi[i..=i], class: &class[i..=i], w: Some(&w[i..=i]), base: None };
+        let one = guided_v(&net, &query).unwrap();
         assert_eq!(bits(&values(&one)), bits(&all[i * 64..][..64]), "picture {i}");
     }
 }
@@ -286,7 +289,7 @@ fn guidance_input_must_fit_the_network() {
     let z = start(&tiny_arch(), 0, 1, &Device::Cpu).unwrap();
     for (guided, w) in [(false, Some(&[1.0f32][..])), (true, None)] {
         let net = random_net(&tiny_arch(), guided, 1);
-        let query = fewstep::nn::Query { z: &z, phi: &[1.0], class: &[0], w };
+        let query = Query { z: &z, phi: &[1.0], class: &[0], w, base: None };
         assert!(net.forward(&query).unwrap_err().to_string().contains('w'));
     }
 }

@@ -231,14 +231,16 @@ fn network_is_guided_by_the_same_formula() {
     let net = random_net(&arch, false, 1);
     let z = Tensor::from_vec(normals(5, 3 * 64), (3, 4, 4, 4), &Device::Cpu).unwrap();
     let (phi, class, w) = ([0.3, 0.9, 1.5], [0, 1, 1], [0.0, 1.5, 4.0]);
-    let evaluate = |class: &[u16]| values(&net.forward(&Query { z: &z, phi: &phi, class, w: None }).unwrap());
+    let evaluate =
+        |class: &[u16]| values(&net.forward(&Query { z: &z, phi: &phi, class, w: None, base: None }).unwrap());
     let (with, without) = (evaluate(&class), evaluate(&[2; 3]));
-    let got = values(&guided_v(&net, &z, &phi, &class, &w).unwrap());
+    let got = values(&guided_v(&net, &Query { z: &z, phi: &phi, class: &class, w: Some(&w), base: None }).unwrap());
     let want: Vec<f32> = (0..got.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
     assert!(largest_difference(&got, &want) < 1e-5);
     assert!(largest_difference(&got[..64], &with[..64]) < 1e-6, "w = 0 is the conditional v");
     assert!(largest_difference(&with[..64], &without[..64]) > 0.01, "the class matters, else this test shows nothing");
-    assert_eq!(values(&guided_v(&net, &z, &phi, &class, &[0.0; 3]).unwrap()), with);
+    let unguided = Query { z: &z, phi: &phi, class: &class, w: Some(&[0.0; 3]), base: None };
+    assert_eq!(values(&guided_v(&net, &unguided).unwrap()), with);
 }
 
 /// Many DDIM steps along the exact v carry noise to the data's distribution.
@@ -449,6 +451,7 @@ fn training_batch(t: &[f32], u: &[[f32; 2]]) -> Batch {
     Batch {
         x: tensor(60),
         eps: tensor(61),
+        base: None,
         class: (0..n as u16).map(|i| i % 2).collect(),
         t: t.to_vec(),
         u: u.to_vec(),
@@ -492,8 +495,9 @@ fn stage_one_learns_the_guided_teacher() {
         Guidance { teacher: Arc::new(teacher.clone()), power: 3.0 }.targets(&batch, &unused()).unwrap().w.unwrap();
     assert!(low.iter().zip(&batch.u).all(|(w, u)| (w - 4.0 * u[0].powi(3)).abs() < 1e-5), "more of the low strengths");
     assert_eq!(targets.class, batch.class, "the student's class is never dropped");
-    let evaluate =
-        |class: &[u16]| values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None }).unwrap());
+    let evaluate = |class: &[u16]| {
+        values(&teacher.forward(&Query { z: &targets.z, phi: &targets.phi, class, w: None, base: None }).unwrap())
+    };
     let (with, without) = (evaluate(&batch.class), evaluate(&[2; 3]));
     let want: Vec<f32> = (0..with.len()).map(|i| (1.0 + w[i / 64]) * with[i] - w[i / 64] * without[i]).collect();
     assert!(largest_difference(&values(&targets.v), &want) < 1e-5);
@@ -528,7 +532,7 @@ fn stage_two_learns_two_steps_of_its_teacher() {
         let mut twice = targets.z.clone();
         for half in 0..2 {
             let phi: Vec<f32> = targets.phi.iter().map(|p| p - half as f32 * (d / 2.0) as f32).collect();
-            let v = teacher.forward(&Query { z: &twice, phi: &phi, class: &batch.class, w: Some(&w) }).unwrap();
+            let v = teacher.forward(&batch.query(&twice, &phi, &w)).unwrap();
             twice = rotate(&twice, &v, &vec![(d / 2.0) as f32; n]).unwrap();
         }
         let difference = largest_difference(&values(&once), &values(&twice));
@@ -689,7 +693,7 @@ fn kernels_settings_choose_networks_places_and_weights() {
                 let weight = f64::from(got.weight.as_ref().unwrap()[i]);
                 assert!((weight - grid.to_end(places[i]).sin()).abs() < 1e-6);
             }
-            let ask = |net: &fewstep::nn::UNet, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+            let ask = |net: &fewstep::nn::UNet, z: &Tensor, phi: &[f32]| guided_v(net, &batch.query(z, phi, &w));
             let want = grid.target(&places, &got.z, |z, phi| ask(net, z, phi), |z, phi| ask(jumper, z, phi)).unwrap();
             assert_eq!(values(&got.v), values(&want));
             seen.push(values(&got.v));
@@ -760,7 +764,7 @@ fn moment_matching_is_its_two_losses() {
     let auxiliary = objective.targets(&batch, &Live { turn: Turn::Auxiliary, ..live.clone() }).unwrap();
     let w = student.w.clone().unwrap();
     let d = FRAC_PI_2 / segments as f64;
-    let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w).unwrap();
+    let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, &batch.query(z, phi, &w)).unwrap();
 
     // Where the student's step lands, and noised again.
     let said = ask(&live.student, &student.z, &student.phi);

@@ -27,7 +27,7 @@ fn both(spec: &StudentSpec, seed: u64, class: u16, w: f32) -> (Vec<u8>, Vec<u8>)
     let image = AlignedBytes::from(write_image(spec, &ExportOptions::default()).unwrap().bytes.as_slice());
     let model = Model::parse(&image).unwrap();
     let request = Request { seed, class, w, ..Request::default() };
-    (simulated, draw_one(&model, &request, Backend::scalar()).unwrap())
+    (simulated, draw_one(&model, &request, &[], Backend::scalar()).unwrap())
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn trains_what_is_computed(form: WeightForm) {
     let batch = batches.get(0, 1).unwrap().remove(0);
     let t = objective.targets(&batch, &live).unwrap();
     let w = t.w.clone().unwrap();
-    let v = objective.predict(&net, &Query { z: &t.z, phi: &t.phi, class: &t.class, w: Some(&w) }).unwrap();
+    let v = objective.predict(&net, &Query { z: &t.z, phi: &t.phi, class: &t.class, w: Some(&w), base: None }).unwrap();
     let (z, got) = (values(&t.z), values(&v));
     let len = z.len() / t.phi.len();
     let mut seen = [0; 4];
@@ -111,6 +111,7 @@ fn distance(student: &UNet, spec: &StudentSpec) -> f64 {
             classes: classes.clone(),
             w,
             sampler: Sampler::Deterministic,
+            bases: Vec::new(),
         };
         let want = sample(student, &request, &Device::Cpu, |_| ()).unwrap();
         let noise = values(&start(&spec.arch, 900, 24, &Device::Cpu).unwrap());

@@ -23,6 +23,7 @@ fn small() -> Arch {
         decoder: vec![1],
         attention_heads: 2,
         embed: 16,
+        base: 0,
     }
 }
 

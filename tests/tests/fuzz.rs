@@ -27,9 +27,25 @@ fn image_of(random: Random, side: usize, channels: usize, heads: usize, steps: u
         decoder: Vec::new(),
         attention_heads: heads,
         embed: 8,
+        base: 0,
     };
     let options = ExportOptions::default();
     write_image(&random(&arch, steps, 1), &options).unwrap().bytes.to_vec()
+}
+
+/// An image that enlarges, in bands as low as they get.
+fn bands() -> Vec<u8> {
+    let arch = Arch { middle: 1, widths: vec![32], embed: 8, ..Arch::for_enlarging(48, 4, 1, 2) };
+    let spec = random_student(&arch, 1, 1);
+    let write = |arena_limit| {
+        let exported = write_image(&spec, &ExportOptions { arena_limit, scratch_bytes: 0, ..ExportOptions::default() });
+        exported.map(|exported| (exported.plan.arena_bytes, exported.bytes))
+    };
+    let mut smallest = write(None).unwrap();
+    while let Ok(smaller) = write(Some(smallest.0 - 1)) {
+        smallest = smaller;
+    }
+    smallest.1
 }
 
 /// The images that fewstep-core's test mutates are those that the exporter writes today. `FEWSTEP_WRITE=1` writes them.
@@ -41,6 +57,7 @@ fn the_core_fuzzes_these_images() {
         ("attention", image(4, 1, 2, 2)),
         ("colour", image(6, 3, 0, 4)),
         ("int4", image_of(random_int4_student, 4, 1, 2, 2)),
+        ("bands", bands()),
     ] {
         let path = folder.join(name).with_extension("fsw");
         if std::env::var_os("FEWSTEP_WRITE").is_some() {

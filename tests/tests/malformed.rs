@@ -25,6 +25,7 @@ fn image() -> AlignedBytes {
         decoder: vec![1],
         attention_heads: 2,
         embed: 8,
+        base: 0,
     };
     let options = ExportOptions { scratch_bytes: 64, ..ExportOptions::default() };
     let exported = write_image(&random_student(&arch, 2, 1), &options).expect("a random student exports");
@@ -402,6 +403,7 @@ fn one_block() -> Arch {
         decoder: Vec::new(),
         attention_heads: 0,
         embed: 8,
+        base: 0,
     }
 }
 

@@ -128,7 +128,7 @@ fn by_host(net: &UNet, z: &[f32], class: &[u16], w: &[f32], step: usize, steps: 
         planes(arch, &out, true)
     };
     let (z, phi) = (patches(z), angle(step, steps));
-    let v = net.forward(&Query { z: &z, phi: &vec![phi as f32; n], class, w: Some(w) }).unwrap();
+    let v = net.forward(&Query { z: &z, phi: &vec![phi as f32; n], class, w: Some(w), base: None }).unwrap();
     let next = rotate(&z, &v, &vec![(phi - angle(step + 1, steps)) as f32; n]).unwrap();
     (back(&next), back(&v))
 }

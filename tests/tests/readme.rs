@@ -6,13 +6,14 @@ use std::fs;
 
 use fewstep_tests::{Folder, fewstep, fewstep_command, project};
 
-const DOCUMENTS: [&str; 16] = [
+const DOCUMENTS: [&str; 17] = [
     "README.md",
     "assets/README.md",
     "core/README.md",
     "docs/applications.md",
     "docs/architecture.md",
     "docs/boards.md",
+    "docs/colour.md",
     "docs/distillation.md",
     "docs/evaluation.md",
     "docs/flashing.md",

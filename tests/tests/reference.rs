@@ -5,13 +5,13 @@
 //! of a rounding edge may fall to the other side, and single quantized values differ by one step: shallow networks give the
 //! same bytes, deep ones the same pictures within a level (root mean square).
 
-use fewstep::diffusion::{depth_to_space, space_to_depth, to_byte};
+use fewstep::diffusion::{depth_to_space, space_to_depth, to_byte, to_signed};
 use fewstep::export::{
     Dense, ExportOptions, GROUP, GROUPNORM_EPS, Graph, Input, NodeKind, StudentSpec, random_student, write_image,
 };
 use fewstep::files::AlignedBytes;
 use fewstep::nn::Arch;
-use fewstep::noise::start_noise;
+use fewstep::noise::sample_noise;
 use fewstep_core::format::Element;
 use fewstep_core::{Backend, Model, Request, Session};
 use ndarray::{Array1, Array2, Array3, s};
@@ -63,13 +63,21 @@ fn film(spec: &StudentSpec, step: usize, class: usize, w: f64) -> Array1<f64> {
 }
 
 /// One evaluation: v in space-to-depth form.
-fn evaluate(spec: &StudentSpec, graph: &Graph, z: &Array3<f64>, step: usize, class: usize, w: f64) -> Array3<f64> {
+fn evaluate(
+    spec: &StudentSpec,
+    graph: &Graph,
+    z: &Array3<f64>,
+    base: Option<&Array3<f64>>,
+    step: usize,
+    class: usize,
+    w: f64,
+) -> Array3<f64> {
     let film = film(spec, step, class, w);
     let mut out: Vec<Tensor> = Vec::new();
     for node in &graph.nodes {
         let (h, wd, c) = (node.height, node.width, node.channels);
         let input = |i: Input| match i {
-            Input::State => panic!("only the first node reads the state"),
+            Input::State | Input::Base => panic!("only a quantization reads the state or the base"),
             Input::Node(i) => &out[i],
         };
         let (scale, zero) = match spec.activations[step].get(&node.name) {
@@ -78,6 +86,7 @@ fn evaluate(spec: &StudentSpec, graph: &Graph, z: &Array3<f64>, step: usize, cla
             None => (1.0, 0.0),
         };
         let real = match node.kind {
+            NodeKind::Quantize if node.input == Input::Base => base.expect("a base").clone(),
             NodeKind::Quantize => z.clone(),
             NodeKind::Conv { kernel, cin, residual } => {
                 let (x, conv) = (input(node.input).real(), &spec.convs[&node.name]);
@@ -102,7 +111,19 @@ fn evaluate(spec: &StudentSpec, graph: &Graph, z: &Array3<f64>, step: usize, cla
                     sum * f64::from(conv.scale[o]) + f64::from(conv.bias[o]) + old
                 })
             }
-            NodeKind::NormAct { silu: act, film: at } => {
+            NodeKind::NormAct { silu: act, per_cell: true, film: at } => {
+                let (x, norm) = (input(node.input).real(), &spec.norms[&node.name]);
+                Array3::from_shape_fn((h, wd, c), |(y, xx, k)| {
+                    let cell = x.slice(s![y, xx, ..]);
+                    let mean = cell.mean().unwrap();
+                    let inv = 1.0 / (cell.mapv(|v| (v - mean).powi(2)).mean().unwrap() + GROUPNORM_EPS).sqrt();
+                    let (fs, fb) = at.map_or((0.0, 0.0), |at| (film[at + k], film[at + c + k]));
+                    let a = f64::from(norm.gamma[k]) * (1.0 + fs);
+                    let u = (cell[k] - mean) * inv * a + f64::from(norm.beta[k]) * (1.0 + fs) + fb;
+                    if act { silu(u) } else { u }
+                })
+            }
+            NodeKind::NormAct { silu: act, film: at, .. } => {
                 let (x, norm) = (input(node.input).real(), &spec.norms[&node.name]);
                 let mut y = Array3::zeros((h, wd, c));
                 for g in (0..c).step_by(GROUP) {
@@ -156,13 +177,55 @@ fn evaluate(spec: &StudentSpec, graph: &Graph, z: &Array3<f64>, step: usize, cla
     out.pop().unwrap().q
 }
 
+/// A base for a network that enlarges.
+fn base_picture(arch: &Arch) -> Vec<u8> {
+    (0..arch.base_shape().picture_len()).map(|i| 60 + (i * i % 131) as u8).collect()
+}
+
+/// The bytes of a picture of twice the size of its base: means and coefficients of the Haar wavelet, a quarter each.
+fn with_details(arch: &Arch, base: &[u8], details: &[f64]) -> Vec<u8> {
+    let (w, c) = (arch.width, arch.base);
+    let mut out = vec![0; 4 * base.len()];
+    let sign = |on: usize| if on == 0 { 1.0 } else { -1.0 };
+    for y in 0..2 * arch.height {
+        for x in 0..2 * w {
+            for i in 0..c {
+                let pixel = (y / 2) * w + x / 2;
+                let d = |k: usize| details[(pixel * 3 + k) * c + i] / 4.0;
+                let difference = |y: usize, x: usize| sign(x) * d(0) + sign(y) * d(1) + sign(x) * sign(y) * d(2);
+                let mean = f64::from(base[pixel * c + i]) / 127.5 - 1.0;
+                // The largest share of the differences that keeps all four pixels within -1 and 1.
+                let mut share = 1.0f64;
+                for difference in [difference(0, 0), difference(0, 1), difference(1, 0), difference(1, 1)] {
+                    for edge in [-1.0, 1.0] {
+                        if difference * edge > 0.0 {
+                            share = share.min((edge - mean) / difference);
+                        }
+                    }
+                }
+                out[(y * 2 * w + x) * c + i] = to_byte((mean + share * difference(y % 2, x % 2)) as f32);
+            }
+        }
+    }
+    out
+}
+
 /// The picture's bytes by the reference.
 fn reference(spec: &StudentSpec, request: &Request) -> Vec<u8> {
     let (arch, graph) = (&spec.arch, Graph::new(&spec.arch));
     let (h, w) = arch.level_size(0);
     let len = arch.picture_len();
     let (mut noise, mut depth) = (vec![0.0; len], vec![0.0; len]);
-    start_noise(request.seed, len, &mut noise);
+    let bytes = base_picture(arch);
+    let base = (arch.base > 0).then(|| {
+        let values: Vec<f32> = bytes.iter().map(|v| to_signed(*v)).collect();
+        let mut depth = vec![0.0; values.len()];
+        space_to_depth(&arch.base_shape(), &values, &mut depth);
+        let values = depth.iter().map(|v| f64::from(*v)).collect();
+        Array3::from_shape_vec((h, w, arch.base_shape().patch_channels()), values).unwrap()
+    });
+    // Details have the streams of noise from 2^30 on.
+    sample_noise(request.seed, if base.is_some() { 1 << 30 } else { 0 }, len, &mut noise);
     space_to_depth(arch, &noise, &mut depth);
     let mut z =
         Array3::from_shape_vec((h, w, arch.patch_channels()), depth.iter().map(|v| f64::from(*v)).collect()).unwrap();
@@ -170,11 +233,14 @@ fn reference(spec: &StudentSpec, request: &Request) -> Vec<u8> {
     let steps = if request.steps == 0 { own } else { request.steps.into() };
     let d = FRAC_PI_2 / steps as f64;
     for step in 0..steps {
-        let v = evaluate(spec, &graph, &z, step * own / steps, request.class.into(), request.w.into());
+        let v = evaluate(spec, &graph, &z, base.as_ref(), step * own / steps, request.class.into(), request.w.into());
         z = z * d.cos() - v * d.sin();
     }
     let (flat, mut picture): (Vec<f32>, Vec<f32>) = (z.iter().map(|v| *v as f32).collect(), vec![0.0; len]);
     depth_to_space(arch, &flat, &mut picture);
+    if arch.base > 0 {
+        return with_details(arch, &bytes, &picture.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+    }
     picture.into_iter().map(to_byte).collect()
 }
 
@@ -184,7 +250,12 @@ fn sampled(spec: &StudentSpec, request: &Request, backend: Backend) -> Vec<u8> {
     let model = Model::parse(&image).unwrap();
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
     let mut out = vec![0; model.output_bytes()];
-    Session::with_backend(&model, &mut arena, backend).unwrap().sample(request, &mut out).unwrap();
+    let base = base_picture(&spec.arch);
+    let mut session = Session::with_backend(&model, &mut arena, backend).unwrap();
+    match spec.arch.base {
+        0 => session.sample(request, &mut out).unwrap(),
+        _ => session.enlarge(request, &base, &mut out).unwrap(),
+    }
     out
 }
 
@@ -208,8 +279,19 @@ fn the_core_draws_what_the_reference_in_f64_draws() {
         embed: 8,
         ..Arch::for_pictures(16, 16, 1, 2)
     };
+    let folded = Arch {
+        widths: vec![16, 24],
+        encoder: vec![1],
+        middle: 1,
+        decoder: vec![1],
+        ..Arch::for_pictures(64, 64, 3, 3)
+    };
+    assert_eq!((folded.patch, folded.level_size(0)), (4, (16, 16)));
+    let enlarging = Arch { widths: vec![16], middle: 1, ..Arch::for_enlarging(16, 12, 3, 2) };
     let mut exact = 0;
-    for (arch, steps) in [(small, 4), (three_levels, 2), (Arch::for_pictures(28, 28, 1, 10), 2)] {
+    for (arch, steps) in
+        [(small, 4), (three_levels, 2), (Arch::for_pictures(28, 28, 1, 10), 2), (folded, 2), (enlarging, 2)]
+    {
         let spec = random_student(&arch, steps, 3);
         for (seed, class, w, steps) in [(1, 0, 0.0, 0), (2, 1, 1.5, 0), (3, 1, 4.0, 1)] {
             let request = Request { seed, class, w, steps, ..Request::default() };

@@ -52,7 +52,14 @@ fn train(name: &str, net: &UNet, data: &Dataset, objective: &dyn Objective, s: S
 /// Mean square distance of a network's pictures from the nearest one of the data that is of their class.
 fn off_the_data(net: &UNet, data: &Dataset, steps: usize, w: f32) -> f64 {
     let classes: Vec<u16> = (0..64).map(|i| i % 2).collect();
-    let request = SampleRequest { steps, seed: 70, classes: classes.clone(), w, sampler: Sampler::Deterministic };
+    let request = SampleRequest {
+        steps,
+        seed: 70,
+        classes: classes.clone(),
+        w,
+        sampler: Sampler::Deterministic,
+        bases: Vec::new(),
+    };
     let drawn = sample(net, &request, &Device::Cpu, |_| ()).unwrap();
     let len = net.arch.picture_len();
     let nearest = |picture: &[f32], class: u16| {
@@ -81,7 +88,7 @@ fn held_out(net: &UNet, data: &Dataset, objective: &dyn Objective) -> (f64, f64)
     let mut batches = Batches::new(data, &net.arch, 999, 256, &Device::Cpu);
     let batch = batches.get(0, 1).unwrap().remove(0);
     let t = objective.targets(&batch, &Live::of(net)).unwrap();
-    let v = net.forward(&Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() }).unwrap();
+    let v = net.forward(&Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref(), base: None }).unwrap();
     let mean = |t: Tensor| f64::from(t.sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap());
     (mean((v - &t.v).unwrap()), mean(t.v))
 }
@@ -120,7 +127,9 @@ fn teacher_guidance_and_halving_learn() {
     let z = Tensor::from_vec(normals(3, 8 * 64), (8, 4, 4, 4), &Device::Cpu).unwrap();
     let (phi, class) = ([1.3; 8], [0, 1, 0, 1, 0, 1, 0, 1]);
     let difference = |a: &UNet, wa: f32, b: &UNet, wb: f32| {
-        let v = |net: &UNet, w: f32| guided_v(net, &z, &phi, &class, &[w; 8]).unwrap();
+        let v = |net: &UNet, w: f32| {
+            guided_v(net, &Query { z: &z, phi: &phi, class: &class, w: Some(&[w; 8]), base: None }).unwrap()
+        };
         f64::from((v(a, wa) - v(b, wb)).unwrap().sqr().unwrap().mean_all().unwrap().to_scalar::<f32>().unwrap())
     };
     for (w, other) in [(0.0, 4.0), (4.0, 0.0)] {
@@ -194,7 +203,8 @@ fn teacher_guidance_and_halving_learn() {
     for w in [0.0, 1.0, 3.0] {
         let draw = |net: &UNet, steps: usize| {
             let classes = (0..32).map(|i| i % 2).collect();
-            let request = SampleRequest { steps, seed: 50, classes, w, sampler: Sampler::Deterministic };
+            let request =
+                SampleRequest { steps, seed: 50, classes, w, sampler: Sampler::Deterministic, bases: Vec::new() };
             sample(net, &request, &Device::Cpu, |_| ()).unwrap()
         };
         let want = draw(&guided, 16);
@@ -464,8 +474,9 @@ fn network_and_gradients_match_double_precision() {
         let (phi, class, w) = ([0.05, 0.8, 1.5], [0, 1, arch.classes as u16], [0.0, 1.3, 4.0]);
         let w = guided.then_some(&w[..]);
 
-        let v = net.forward(&Query { z: &z, phi: &phi, class: &class, w }).unwrap();
-        let observed = net.forward_observed(&Query { z: &z, phi: &phi, class: &class, w }, &mut |_, t| Ok(t)).unwrap();
+        let v = net.forward(&Query { z: &z, phi: &phi, class: &class, w, base: None }).unwrap();
+        let observed =
+            net.forward_observed(&Query { z: &z, phi: &phi, class: &class, w, base: None }, &mut |_, t| Ok(t)).unwrap();
         let grads = (&v - &goal).unwrap().sqr().unwrap().sum_all().unwrap().backward().unwrap();
 
         let double = |t: &Tensor| t.detach().to_dtype(DType::F64).unwrap();

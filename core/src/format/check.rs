@@ -4,6 +4,7 @@
 use core::f32::consts::FRAC_PI_2;
 
 use super::buffer::{BufferRepr, Element};
+use super::header::kind;
 use super::image::Image;
 use super::info::Direction;
 use super::limits::{MAX_BUFFERS, MAX_GROUP_VALUES, MAX_MAGNITUDE, MIN_FACTOR};
@@ -255,12 +256,15 @@ impl Checker<'_> {
         let info = self.image.info();
         let r = &info.roles;
         let (h, w) = (info.height / info.patch.max(1), info.width / info.patch.max(1));
-        // Patch and picture channels are capped at 8 and 4.
+        // Patch and picture channels are capped at 8 and 12.
         let state = (h, w, info.patch * info.patch * info.channels);
         let last = self.image.stages() - 1;
         self.role(r.z, state, (0, last))?;
-        self.role(r.v, state, (last, last))?;
-        self.role(r.film, (1, 1, info.film), (0, 0))?;
+        // What one band leaves to the next lives all the while.
+        let (v_from, film_to) = if self.image.rounds() > 1 { (1, last) } else { (last, 0) };
+        self.role(r.v, state, (v_from, last))?;
+        self.role(r.film, (1, 1, info.film), (0, film_to))?;
+        self.bands(state)?;
         self.role(r.first, (1, 1, info.embed), (0, 0))?;
         self.role(r.second, (1, 1, info.embed), (0, 0))?;
         let own = [r.z, r.film, r.first, r.second];
@@ -272,18 +276,78 @@ impl Checker<'_> {
         if r.z == r.v { self.overlap(r.v) } else { Some(()) }
     }
 
+    /// A student that enlarges has whole bands of its rows, and the base and the result of a window where they are needed.
+    fn bands(&mut self, (h, w, channels): (u16, u16, u16)) -> Checked {
+        let Some(b) = self.image.bands() else { return Some(()) };
+        let (info, last) = (self.image.info(), self.image.stages() - 1);
+        let place = Place::Section(kind::BANDS);
+        self.place = place;
+        self.equal("direction of what enlarges", Direction::ToPicture as u32, info.direction as u32)?;
+        self.equal("channels of details", 3 * u32::from(b.base_channels), info.channels.into())?;
+        self.at_most("rows of a window", b.rows.into(), h.into())?;
+        let halo = if b.rows == h { b.halo.into() } else { 0 };
+        self.equal("rows that are no halo, of a window of all rows", 0, halo)?;
+        self.equal("rows in whole bands", u32::from(h).next_multiple_of(b.band().into()), h.into())?;
+        self.role(b.base, (b.rows, w, info.patch * info.patch * b.base_channels), (1, 1))?;
+        self.role(b.out, (b.rows, w, channels), (last, last))?;
+        let r = &info.roles;
+        if [r.z, r.v, r.film, b.out].contains(&b.base) || [r.z, r.film].contains(&b.out) {
+            self.place = place;
+            return self.overlap(b.out);
+        }
+        Some(())
+    }
+
     /// Every operation fits its buffers and tensors, and reads only what holds a value.
     fn ops(&mut self) -> Checked {
         let r = self.image.info().roles;
         let mut written = Written([0; MAX_BUFFERS as usize / 32]);
-        for buffer in [r.z, r.film, r.first, r.second] {
+        for buffer in [r.z, r.film, r.first, r.second].into_iter().chain(self.image.bands().map(|bands| bands.base)) {
             written.set(buffer);
         }
         for index in 0..self.image.info().counts.ops {
             self.op(index, &mut written)?;
         }
+        // Where v is put together from bands, the operations leave it alone; a window of all rows is v.
+        let (out, banded) = (self.image.bands().map_or(r.v, |bands| bands.out), self.image.rounds() > 1);
+        if banded == (out == r.v) {
+            self.place = Place::Section(kind::BANDS);
+            return self.overlap(out);
+        }
         self.place = Place::Info;
-        if written.get(r.v) { Some(()) } else { self.not_live(r.v) }
+        if banded && written.get(r.v) {
+            return self.overlap(r.v);
+        }
+        self.holds(&written, out)?;
+        if banded { self.reach() } else { Some(()) }
+    }
+
+    /// The halo of bands is as wide as the operations reach: a row for each 3x3 convolution, whatever their order. What
+    /// looks farther has no place in bands.
+    fn reach(&mut self) -> Checked {
+        let Some(bands) = self.image.bands() else { return Some(()) };
+        let mut rows = 0;
+        for index in 0..usize::from(self.image.info().counts.ops) {
+            self.place = Place::Op(index);
+            match self.op_of(index)? {
+                OpRepr::Conv { kernel, .. } => rows += u64::from(kernel / 2),
+                OpRepr::Quantize { .. } | OpRepr::NormAct { per_cell: true, .. } => {}
+                op @ (OpRepr::NormAct { .. }
+                | OpRepr::AvgPool2 { .. }
+                | OpRepr::UpsampleAdd { .. }
+                | OpRepr::Attention { .. }) => {
+                    let found = op.buffers().0.into();
+                    return self.fail(Problem::Unknown { what: "operation in bands", found });
+                }
+            }
+        }
+        self.place = Place::Section(kind::BANDS);
+        let found = bands.halo.into();
+        if found >= rows {
+            Some(())
+        } else {
+            self.fail(Problem::OutOfRange { what: "halo", found, min: rows, max: u64::MAX })
+        }
     }
 
     /// The buffer, which lives at `stage`.
@@ -321,7 +385,8 @@ impl Checker<'_> {
         if src_index == dst_index {
             return self.overlap(src_index);
         }
-        if dst_index == self.image.info().roles.z {
+        let inputs = [Some(self.image.info().roles.z), self.image.bands().map(|bands| bands.base)];
+        if inputs.contains(&Some(dst_index)) {
             return self.overlap(dst_index);
         }
 
@@ -329,7 +394,10 @@ impl Checker<'_> {
             OpRepr::Quantize { .. } => {
                 self.element(SRC, &src, &[Element::F32])?;
                 self.element(DST, &dst, &[Element::I16])?;
-                self.same_shape(src.shape(), dst.shape())?;
+                // Of a state in bands, a window.
+                let of_state = src_index == self.image.info().roles.z;
+                let rows = self.image.bands().filter(|_| of_state).map_or(src.height, |bands| bands.rows);
+                self.same_shape((rows, src.width, src.channels), dst.shape())?;
             }
             OpRepr::Conv { kernel, residual, weights, scale, bias, .. } => {
                 self.element(SRC, &src, &[Element::I8, Element::I16])?;
@@ -343,13 +411,14 @@ impl Checker<'_> {
                 self.place = place;
                 self.accumulators(weights, src.element)?;
             }
-            OpRepr::NormAct { group, film, gamma, beta, .. } => {
+            OpRepr::NormAct { group, per_cell, film, gamma, beta, .. } => {
                 self.element(SRC, &src, &[Element::I16])?;
                 self.element(DST, &dst, &[Element::I8, Element::I16])?;
                 self.same_shape(src.shape(), dst.shape())?;
                 let ch = src.channels;
                 self.whole("channels in whole groups", ch, group)?;
-                self.at_most("values in a group", src.cells() * u64::from(group), MAX_GROUP_VALUES)?;
+                let cells = if per_cell { 1 } else { src.cells() };
+                self.at_most("values in a group", cells * u64::from(group), MAX_GROUP_VALUES)?;
                 self.floats(gamma, ch, 1)?;
                 self.floats(beta, ch, 1)?;
                 self.place = place;
@@ -378,7 +447,8 @@ impl Checker<'_> {
                 self.equal64("scores", dst.cells(), buffer.len())?;
                 // Scratch must not be one of the sampler's own buffers.
                 let r = self.image.info().roles;
-                if [r.z, r.film, src_index, dst_index].contains(&scores) {
+                let base = self.image.bands().map_or(r.z, |bands| bands.base);
+                if [r.z, r.film, base, src_index, dst_index].contains(&scores) {
                     return self.overlap(scores);
                 }
             }
@@ -500,7 +570,8 @@ impl Checker<'_> {
         let info = self.image.info();
         let macs: u64 = (0..usize::from(info.counts.ops)).map(|op| self.image.op_macs(op)).sum();
         self.place = Place::Info;
-        self.equal64("MACs per step", macs + self.image.embed_macs(), info.macs_per_step)?;
+        let macs = macs.wrapping_mul(self.image.rounds().into()).wrapping_add(self.image.embed_macs());
+        self.equal64("MACs per step", macs, info.macs_per_step)?;
         let mut peak = (0, 0);
         for stage in 0..self.image.stages() {
             let live = self.live_bytes(stage)?;

@@ -35,6 +35,8 @@ pub mod kind {
     pub const DATA: u32 = 6;
     /// Key and value strings.
     pub const PROVENANCE: u32 = 7;
+    /// How a picture is enlarged, band by band; only images that enlarge have it.
+    pub const BANDS: u32 = 8;
     /// Names of the operations, in order.
     pub const NAMES: u32 = super::OPTIONAL | 1;
 }

@@ -4,6 +4,7 @@ use core::fmt;
 
 use bytemuck::AnyBitPattern;
 
+use super::bands::{BANDS_LEN, BandsRepr};
 use super::buffer::{BUFFER_LEN, BufferRepr, Element};
 use super::crc::crc32c;
 use super::header::{HEADER_LEN, HeaderRepr, OPTIONAL, SECTION_LEN, SectionRepr, kind};
@@ -12,6 +13,7 @@ use super::op::{OP_LEN, OpRepr};
 use super::step::{PARAMS_LEN, Params, STEP_HEAD_LEN, step_len};
 use super::tensor::{Layout, TENSOR_LEN, TensorRepr};
 use super::text::{self, Strings};
+use crate::ENLARGES;
 use crate::arena::IMAGE_ALIGN;
 use crate::error::{ParseError, Place, Problem};
 use crate::ops::{Int4, Weights};
@@ -23,6 +25,7 @@ use crate::ops::{Int4, Weights};
 pub struct Image<'a> {
     header: HeaderRepr,
     info: InfoRepr,
+    bands: Option<BandsRepr>,
     ops: &'a [[u8; OP_LEN]],
     buffers: &'a [[u8; BUFFER_LEN]],
     tensors: &'a [[u8; TENSOR_LEN]],
@@ -50,6 +53,7 @@ struct Found<'a> {
     data: Option<&'a [u8]>,
     provenance: Option<&'a [u8]>,
     names: Option<&'a [u8]>,
+    bands: Option<&'a [u8]>,
 }
 
 impl<'a> Found<'a> {
@@ -77,6 +81,7 @@ impl<'a> Found<'a> {
                 kind::DATA => &mut found.data,
                 kind::PROVENANCE => &mut found.provenance,
                 kind::NAMES => &mut found.names,
+                kind::BANDS if ENLARGES => &mut found.bands,
                 other if other & OPTIONAL != 0 => continue,
                 other => return Err(ParseError::new(place, Problem::Unknown { what: "section", found: other })),
             };
@@ -122,6 +127,12 @@ impl<'a> Image<'a> {
         let info = records(found.info, kind::INFO, INFO_LEN)?;
         let short = ParseError::new(Place::Info, Problem::TooShort { need: INFO_LEN, have: info.len() });
         let info = InfoRepr::parse(info.first_chunk().ok_or(short)?)?;
+        let bands = match found.bands {
+            Some(_) if ENLARGES => {
+                records(found.bands, kind::BANDS, BANDS_LEN)?.first_chunk().map(BandsRepr::parse).transpose()?
+            }
+            _ => None,
+        };
         let (ops, buffers, tensors) =
             (usize::from(info.counts.ops), usize::from(info.counts.buffers), usize::from(info.counts.tensors));
         let steps = step_len(info.embed.into(), ops) * usize::from(info.steps);
@@ -131,6 +142,7 @@ impl<'a> Image<'a> {
         let image = Self {
             header,
             info,
+            bands,
             ops: records(found.ops, kind::OPS, ops * OP_LEN)?.as_chunks().0,
             buffers: records(found.buffers, kind::BUFFERS, buffers * BUFFER_LEN)?.as_chunks().0,
             tensors: records(found.tensors, kind::TENSORS, tensors * TENSOR_LEN)?.as_chunks().0,
@@ -157,6 +169,16 @@ impl<'a> Image<'a> {
     /// The info record.
     pub fn info(&self) -> &InfoRepr {
         &self.info
+    }
+
+    /// How a picture is enlarged; none in images that draw from noise alone.
+    pub fn bands(&self) -> Option<&BandsRepr> {
+        self.bands.as_ref().filter(|_| ENLARGES)
+    }
+
+    /// How often a step's operations run: once for every band.
+    pub fn rounds(&self) -> u16 {
+        self.bands().map_or(1, |bands| bands.count(self.info.height / self.info.patch.max(1)))
     }
 
     /// Stages of one step: the embedding, every operation, the update of z.

@@ -18,8 +18,10 @@ pub const MAX_STEPS: u16 = 16;
 pub const MAX_CLASSES: u16 = 4096;
 /// Height and width of the picture.
 pub const MAX_SIDE: u16 = 1024;
-/// Channels of the picture.
-pub const MAX_PICTURE_CHANNELS: u16 = 4;
+/// Channels of the picture that noise becomes, or of the details of one that is enlarged.
+pub const MAX_PICTURE_CHANNELS: u16 = 12;
+/// Channels of a picture that is enlarged.
+pub const MAX_BASE_CHANNELS: u16 = 4;
 /// Side of the space-to-depth square.
 pub const MAX_PATCH: u16 = 8;
 /// Channels of a buffer.

@@ -4,6 +4,7 @@
 //! writes with the same code that reads. [`Image`] finds the sections and verifies the checksums, [`check`] verifies
 //! that everything fits together. A [`Model`](crate::Model) has passed both.
 
+pub mod bands;
 pub mod buffer;
 mod bytes;
 pub mod check;
@@ -17,6 +18,7 @@ pub mod step;
 pub mod tensor;
 pub mod text;
 
+pub use bands::BandsRepr;
 pub use buffer::{BufferRepr, Element};
 pub use header::{HeaderRepr, SectionRepr};
 pub use image::Image;

@@ -2,6 +2,7 @@
 
 use super::bytes::{put, u16_at};
 use super::limits::{MAX_GROUP, MAX_HEADS};
+use crate::ENLARGES;
 use crate::error::{ParseError, Place, Problem};
 
 /// Bytes of an operation record.
@@ -46,6 +47,8 @@ pub enum OpRepr {
         group: u8,
         /// Whether SiLU follows.
         silu: bool,
+        /// Whether every cell has statistics of its own, in place of the whole buffer.
+        per_cell: bool,
         /// First of the 2 * channels values in the film buffer, or [`NONE`].
         film: u16,
         /// f32 tensor [channels].
@@ -100,6 +103,7 @@ mod field {
 
 const RESIDUAL: u8 = 1;
 const SILU: u8 = 1;
+const PER_CELL: u8 = 2;
 
 /// The record's fields before they are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +160,8 @@ impl OpRepr {
         let unused = Problem::Unknown { what: "value in an unused field", found: record[field::KIND].into() };
         let Some(raw) = Raw::read(record) else { return fail(unused) };
         let Raw { kind, flags, size, src, dst, aux, film, tensors } = raw;
-        if flags > 1 {
+        // Flags beyond a kind's own are found below, as values in an unused field.
+        if flags > SILU | if ENLARGES { PER_CELL } else { 0 } {
             return fail(Problem::Unknown { what: "flags", found: flags.into() });
         }
         let op = match kind {
@@ -175,8 +180,8 @@ impl OpRepr {
             }
             2 => return fail(Problem::OutOfRange { what: "kernel", found: size.into(), min: 1, max: 3 }),
             3 if (1..=MAX_GROUP).contains(&size) => {
-                let silu = flags & SILU != 0;
-                Self::NormAct { src, dst, group: size, silu, film, gamma: tensors[1], beta: tensors[2] }
+                let (silu, per_cell) = (flags & SILU != 0, flags & PER_CELL != 0);
+                Self::NormAct { src, dst, group: size, silu, per_cell, film, gamma: tensors[1], beta: tensors[2] }
             }
             3 => return fail(Problem::OutOfRange { what: "group", found: size.into(), min: 1, max: MAX_GROUP.into() }),
             4 => Self::AvgPool2 { src, dst },
@@ -204,8 +209,8 @@ impl OpRepr {
                 let flags = if residual { RESIDUAL } else { 0 };
                 Raw { kind: 2, flags, size: kernel, src, dst, tensors: [weights, scale, bias], ..none }
             }
-            Self::NormAct { src, dst, group, silu, film, gamma, beta } => {
-                let flags = if silu { SILU } else { 0 };
+            Self::NormAct { src, dst, group, silu, per_cell, film, gamma, beta } => {
+                let flags = if silu { SILU } else { 0 } | if per_cell { PER_CELL } else { 0 };
                 Raw { kind: 3, flags, size: group, src, dst, film, tensors: [NONE, gamma, beta], ..none }
             }
             Self::AvgPool2 { src, dst } => Raw { kind: 4, src, dst, ..none },

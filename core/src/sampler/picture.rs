@@ -8,6 +8,9 @@ use super::noise;
 /// Rows and columns around a drawn pixel in which kept ones correct it, [`Geometry::know`].
 const SEAM: usize = 3;
 
+/// Details are so many times the coefficients of the wavelet, whose spread in pictures is smaller than the noise's.
+pub const DETAIL_SCALE: f32 = 4.0;
+
 /// Shape of a picture and its patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
@@ -153,6 +156,46 @@ impl Geometry {
         let pixels = row.chunks_exact_mut(channels).zip(picture.chunks_exact(channels)).zip(mask);
         for ((out, picture), _) in pixels.filter(|(_, mask)| **mask == 0) {
             out.copy_from_slice(picture);
+        }
+    }
+
+    /// The picture of twice the size whose 2x2 squares have the pixels of `base` as means and z as details, all bytes of
+    /// `out`, as [`Geometry::enlarge_row`].
+    pub fn enlarge(&self, base: &[u8], z: &[f32], out: &mut [u8]) {
+        let row = 2 * self.width * (self.channels / 3);
+        for (y, row) in out.chunks_exact_mut(row.max(1)).enumerate() {
+            self.enlarge_row(base, z, y, row);
+        }
+    }
+
+    /// Row `y` of the picture of twice the size. z has three values a channel c of the base: z[c] right from left,
+    /// z[C + c] below from above, z[2 C + c] the one diagonal from the other, each [`DETAIL_SCALE`] times the coefficient
+    /// of the Haar wavelet:
+    ///
+    /// ```text
+    /// above left  = base + (z0 + z1 + z2) / 4    above right = base + (-z0 + z1 - z2) / 4
+    /// below left  = base + (z0 - z1 - z2) / 4    below right = base + (-z0 - z1 + z2) / 4
+    /// ```
+    ///
+    /// Where one of the four would leave the range of bytes, all differences of the square shrink alike, so that its
+    /// mean stays the base's.
+    pub fn enlarge_row(&self, base: &[u8], z: &[f32], y: usize, row: &mut [u8]) {
+        let colours = (self.channels / 3).max(1);
+        for (x, square) in row.chunks_exact_mut((2 * colours).max(1)).enumerate() {
+            let (place, pixel) = (self.place(y / 2, x), (y / 2 * self.width + x) * colours);
+            for c in 0..colours {
+                let detail = |i: usize| z.get(place + i * colours + c).map_or(0.0, |z| z / DETAIL_SCALE);
+                let (h, v, d) = (detail(0), detail(1), detail(2));
+                let mean = base.get(pixel + c).map_or(0.0, |&b| f32::from(b) / 127.5 - 1.0);
+                let differences = [h + v + d, v - h - d, h - v - d, d - h - v];
+                let share = differences.into_iter().fold(1.0f32, |share, difference| {
+                    let room = if difference > 0.0 { 1.0 - mean } else { 1.0 + mean };
+                    share.min(room / difference.abs().max(f32::MIN_POSITIVE))
+                });
+                for (byte, difference) in square.iter_mut().skip(c).step_by(colours).zip(&differences[y % 2 * 2..]) {
+                    *byte = ((mean + share * difference + 1.0) * 127.5 + 0.5) as u8;
+                }
+            }
         }
     }
 

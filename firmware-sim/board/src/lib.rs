@@ -175,6 +175,13 @@ pub struct Ram {
     pub stack: u32,
     /// Largest arena that an image may ask for.
     pub arena: u32,
+    /// Largest picture that is drawn: 64 x 64 in three channels where the file does not say.
+    #[serde(default = "small_picture")]
+    pub picture: u32,
+}
+
+fn small_picture() -> u32 {
+    64 * 64 * 3
 }
 
 /// Where the records go.

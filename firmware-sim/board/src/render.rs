@@ -39,6 +39,7 @@ impl Board {
             ("usize", "IMAGE_BYTES", (slot.end - slot.start).to_string()),
             ("usize", "REQUEST_ADDRESS", format!("{:#x}", self.request_address())),
             ("usize", "ARENA_BYTES", self.ram.arena.to_string()),
+            ("usize", "PICTURE_BYTES", self.ram.picture.to_string()),
             ("crate::uart::Uart", "UART", format!("crate::uart::Uart::{uart}")),
             ("usize", "UART_BASE", format!("{:#x}", self.uart.base)),
         ];

@@ -75,8 +75,8 @@ impl From<RequestError> for Status {
             RequestError::StartStep { .. } => Self::StartStep,
             RequestError::Row { .. } => Self::Row,
             RequestError::NotFinished { .. } => Self::NotFinished,
-            // An encoder, which does not draw.
-            RequestError::Direction { .. } => Self::Image,
+            // An encoder, or an image that enlarges: neither draws.
+            RequestError::Direction { .. } | RequestError::NeedsBase => Self::Image,
             _ => Self::Length,
         }
     }

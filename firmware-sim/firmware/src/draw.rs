@@ -88,10 +88,11 @@ pub fn draw_request(
             return Status::ArenaTooSmall;
         }
     };
+    let (height, width, channels) = model.output_shape();
     let found = fewstep_wire::Model {
-        height: info.height,
-        width: info.width,
-        channels: info.channels,
+        height: height as u16,
+        width: width as u16,
+        channels: channels as u16,
         ops: model.op_count() as u16,
         arena_bytes,
         arena_budget,
@@ -108,7 +109,7 @@ pub fn draw_request(
     // A picture that another one starts has its first steps behind it.
     let start = match task {
         Task::Edit { start_step } | Task::Inpaint { start_step, .. } => start_step,
-        Task::Sample | Task::Morph { .. } | Task::Restyle { .. } => 0,
+        Task::Sample | Task::Morph { .. } | Task::Restyle { .. } | Task::Enlarge => 0,
     };
     let mut current = start;
     let mut all = 0;
@@ -181,6 +182,7 @@ fn begin<'a>(
             let (picture, mask) = attached.split_at(attached.len().min(session.model().output_bytes()));
             session.begin_inpaint(request, Inpaint { picture, mask, start_step, passes })
         }
+        Task::Enlarge => session.begin_enlarge(request, attached),
         Task::Morph { seed, class, at } => session.begin_morph(request, &Morph { seed, class, at }),
         Task::Restyle { .. } => session.begin_noise(request, noise),
     }

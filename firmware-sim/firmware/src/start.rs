@@ -6,15 +6,12 @@ use fewstep_core::Arena;
 
 use crate::{board, console, cpu, draw};
 
-/// The largest picture that is sent back: 64 x 64 in three channels.
-pub const PICTURE_BYTES: usize = 64 * 64 * 3;
-
-const _: () = assert!(PICTURE_BYTES <= fewstep_wire::MAX_PAYLOAD);
+const _: () = assert!(board::PICTURE_BYTES <= fewstep_wire::MAX_PAYLOAD);
 
 /// The memory of the one drawing.
 struct Memory {
     arena: Arena<{ board::ARENA_BYTES }>,
-    picture: [u8; PICTURE_BYTES],
+    picture: [u8; board::PICTURE_BYTES],
 }
 
 struct Once(UnsafeCell<Memory>);
@@ -22,7 +19,7 @@ struct Once(UnsafeCell<Memory>);
 // SAFETY: only `run` reaches it, which start-up calls once; there is one CPU, and no interrupt is enabled.
 unsafe impl Sync for Once {}
 
-static MEMORY: Once = Once(UnsafeCell::new(Memory { arena: Arena::new(), picture: [0; PICTURE_BYTES] }));
+static MEMORY: Once = Once(UnsafeCell::new(Memory { arena: Arena::new(), picture: [0; board::PICTURE_BYTES] }));
 
 /// What start-up goes to, once memory is as Rust expects it.
 pub fn run() -> ! {

@@ -17,8 +17,8 @@ pub const MAGIC: u8 = 0xa5;
 pub const HEAD_BYTES: usize = 4;
 /// Bytes beside the payload.
 pub const FRAME_BYTES: usize = HEAD_BYTES + 4;
-/// Longest payload: a picture of 64 x 64 in three channels, and some. A head that says more is not one.
-pub const MAX_PAYLOAD: usize = 16 << 10;
+/// Longest payload: a picture of 128 x 128 in three channels. A head that says more is not one.
+pub const MAX_PAYLOAD: usize = 48 << 10;
 
 /// What a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -53,6 +53,8 @@ pub enum Task {
         /// Guidance strength of encoding.
         w: f32,
     },
+    /// The attached picture at twice its size, by an image that enlarges.
+    Enlarge,
 }
 
 /// Bytes that lie in flash before the request: a picture, then a mask of a byte a pixel.
@@ -133,6 +135,7 @@ impl Request {
             Task::Inpaint { start_step, passes } => (2, start_step, passes, 0, 0, 0.0),
             Task::Morph { seed, class, at } => (3, 0, 0, class, seed, at),
             Task::Restyle { class, w } => (5, 0, 0, class, 0, w),
+            Task::Enlarge => (4, 0, 0, 0, 0, 0.0),
         };
         for value in [task, start_step, passes, class] {
             writer.put(&value.to_le_bytes());
@@ -168,6 +171,7 @@ impl Request {
                 2 => Ok(Task::Inpaint { start_step, passes }),
                 3 => Ok(Task::Morph { class: other.0, seed: other.1, at: other.2 }),
                 5 => Ok(Task::Restyle { class: other.0, w: other.2 }),
+                4 => Ok(Task::Enlarge),
                 unknown => Err(unknown),
             };
             let request = Self { seed, class, steps, w, sampler: Sampler::Deterministic, task: Task::Sample, attached };
@@ -237,6 +241,7 @@ mod tests {
             Task::Edit { start_step: 3 },
             Task::Inpaint { start_step: 1, passes: 5 },
             Task::Restyle { class: 6, w: 0.5 },
+            Task::Enlarge,
         ] {
             let request = Request { task, ..REQUEST };
             assert_eq!(Request::parse(&request.emit()), Ok(request));

@@ -127,6 +127,9 @@ fn processor_ms() -> Option<f64> {
     None
 }
 
+/// Every byte of the picture that a student enlarges here.
+const GREY: u8 = 128;
+
 fn here(image: &StudentImage, args: &Args) -> Result<Value> {
     ensure!((1..=MAX_BATCH).contains(&args.batch), "--batch {}: give a number from 1 to {MAX_BATCH}", args.batch);
     ensure!(args.threads <= 1024, "--threads {}: give a number from 0 to 1024", args.threads);
@@ -140,6 +143,7 @@ fn here(image: &StudentImage, args: &Args) -> Result<Value> {
     let pool =
         rayon::ThreadPoolBuilder::new().num_threads(args.threads).build().context("cannot start the worker threads")?;
     let threads = pool.current_num_threads();
+    let base = model.base_bytes().map(|bytes| vec![GREY; bytes]);
     let mut arenas: Vec<AlignedBytes> = (0..args.batch).map(|_| AlignedBytes::zeroed(model.arena_bytes())).collect();
     let mut sessions = arenas
         .iter_mut()
@@ -147,8 +151,9 @@ fn here(image: &StudentImage, args: &Args) -> Result<Value> {
         .collect::<Result<Vec<_>>>()?;
     let share = args.batch.div_ceil(threads);
     let mut outs = vec![vec![0; model.output_bytes()]; args.batch];
-    measure(&mut sessions, &mut outs, &model, share, &pool, args.seconds * WARM_UP)?;
-    let mut times = measure(&mut sessions, &mut outs, &model, share, &pool, args.seconds)?;
+    let mut measure = |seconds| measure(&mut sessions, &mut outs, &model, base.as_deref(), share, &pool, seconds);
+    measure(args.seconds * WARM_UP)?;
+    let mut times = measure(args.seconds)?;
     let (steps, info) = (times.steps.len(), model.info());
     let (step_ms, picture_ms) = (median(&mut times.steps), median(&mut times.pictures));
     Ok(json!({
@@ -168,10 +173,11 @@ fn here(image: &StudentImage, args: &Args) -> Result<Value> {
 }
 
 /// Draws batch after batch until the time is over; at least one.
-fn measure(
-    sessions: &mut [Session],
+fn measure<'a>(
+    sessions: &mut [Session<'a>],
     outs: &mut [Vec<u8>],
     model: &Model,
+    base: Option<&'a [u8]>,
     share: usize,
     pool: &rayon::ThreadPool,
     seconds: f64,
@@ -183,7 +189,7 @@ fn measure(
     while times.pictures.is_empty() || Instant::now() < until {
         let seed = (times.pictures.len() * sessions.len()) as u64;
         let mut picture = 0.0;
-        let mut timed = |sessions: &mut [Session], work: &(dyn Fn(usize, &mut Session) -> Result<()> + Sync)| {
+        let mut timed = |sessions: &mut [Session<'a>], work: &Work<'a, '_>| {
             let began = Instant::now();
             each(sessions, share, pool, work)?;
             let ms = began.elapsed().as_secs_f64() * 1e3;
@@ -193,7 +199,12 @@ fn measure(
         timed(sessions, &|i, session| {
             let class = (i % usize::from(info.classes)) as u16;
             let w = 1f32.clamp(info.w_min, info.w_max);
-            session.begin(&Request { seed: seed + i as u64, class, w, ..Request::default() }).map_err(wrong)
+            let request = Request { seed: seed + i as u64, class, w, ..Request::default() };
+            match base {
+                None => session.begin(&request),
+                Some(base) => session.begin_enlarge(&request, base),
+            }
+            .map_err(wrong)
         })?;
         for step in 1..=info.steps {
             let began = processor_ms();
@@ -211,14 +222,12 @@ fn measure(
     Ok(times)
 }
 
+/// What is done to a session with its number.
+type Work<'a, 'w> = dyn Fn(usize, &mut Session<'a>) -> Result<()> + Sync + 'w;
+
 /// Calls `work(number, session)` for all: here where one thread is enough, else on the pool, `share` a thread.
-fn each(
-    sessions: &mut [Session],
-    share: usize,
-    pool: &rayon::ThreadPool,
-    work: &(dyn Fn(usize, &mut Session) -> Result<()> + Sync),
-) -> Result<()> {
-    let part = |(k, part): (usize, &mut [Session])| {
+fn each<'a>(sessions: &mut [Session<'a>], share: usize, pool: &rayon::ThreadPool, work: &Work<'a, '_>) -> Result<()> {
+    let part = |(k, part): (usize, &mut [Session<'a>])| {
         part.iter_mut().enumerate().try_for_each(|(i, session)| work(k * share + i, session))
     };
     match share >= sessions.len() {
@@ -239,10 +248,15 @@ fn on_board(image: &StudentImage, board: &str, args: &Args) -> Result<Value> {
         "--per-cycle {}: give a number above 0, up to 16",
         args.per_cycle
     );
+    ensure!(
+        image.model()?.base_bytes().is_none(),
+        "--board: {} enlarges pictures; give it as --upscale to simulate",
+        image.name
+    );
     let w = 1f32.clamp(image.model()?.info().w_min, image.model()?.info().w_max);
     let request = Request { w, ..Request::default() };
     let options = Options { time_limit: Duration::from_secs(900), ..Options::default() };
-    let (outcome, equal) = draw_on_board(image, board, &request, &options, args.json)?;
+    let (outcome, equal) = draw_on_board(image, &[], board, &request, &options, args.json)?;
     if !equal {
         bail!("{board}: the board's picture differs from the host's");
     }

@@ -65,6 +65,7 @@ pub fn run(args: Args) -> Result<()> {
             steps,
             sampler: Sampler::Deterministic,
             backend: "auto".into(),
+            bases: Vec::new(),
         };
         let draw = |source: &Source, file: &Path, steps: Option<usize>| {
             source.draw(&job(steps), |_| {}).with_context(|| format!("{}", file.display()))

@@ -158,6 +158,7 @@ fn compare(
                 steps: *steps,
                 sampler: Sampler::Deterministic,
                 backend: "auto".into(),
+                bases: Vec::new(),
             };
             source.draw(&job, |_| {})
         };
@@ -202,7 +203,7 @@ fn draw_on_m7(file: &Path) -> Result<()> {
     let request = Request { seed: SEED, class: 8, w: 1.0, ..Request::default() };
     println!("5. Drawing a bag on an emulated Cortex-M7 with 256 KB of RAM.");
     let options = Options { time_limit: Duration::from_secs(120), ..Options::default() };
-    match draw_on_board(&image, "an500", &request, &options, true) {
+    match draw_on_board(&image, &[], "an500", &request, &options, true) {
         Ok((outcome, true)) => println!(
             "   The same bytes as on this machine; {} bytes of arena, {} of stack, {} of firmware.",
             outcome.arena_bytes, outcome.stack_used, outcome.flash.firmware_bytes

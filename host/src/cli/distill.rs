@@ -330,6 +330,14 @@ pub fn run(mut args: Args) -> Result<()> {
     );
     let teacher = TeacherNetwork::open(&args.teacher, &device)?;
     let own = teacher.arch();
+    if own.base > 0 {
+        ensure!(
+            roundings.is_empty(),
+            "--int8-images, --int4-images: students that enlarge pictures are not fine-tuned through the rounding; leave \
+             them out"
+        );
+        ensure!(!args.encoder, "--encoder: a teacher that enlarges pictures has no encoder; leave it out");
+    }
     let [guided, start] = args.open_networks(&device, &own)?;
     let t = &args.training;
     let given = start.as_ref().or(guided.as_ref());

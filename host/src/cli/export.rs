@@ -3,13 +3,14 @@
 use crate::apps::augment;
 use crate::data::{self, Dataset, Split, npz};
 use crate::diffusers;
+use crate::diffusion::Sampler;
 use crate::export::{ExportOptions, Exported, write_image};
 use crate::files::{self, AlignedBytes};
-use crate::nn::{Checkpoint, Engine, Precision};
+use crate::nn::{Arch, Checkpoint, Engine, Precision};
 use crate::onnx::{self, Form, Network, OPSET};
 use crate::progress::Progress;
-use crate::quant::{Calibration, WeightForm, quantize_from};
-use crate::sampling::Source;
+use crate::quant::{Calibration, WeightForm, calibration_classes, quantize_from};
+use crate::sampling::{Job, Source};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use fewstep_core::Profile;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// Most steps that an image holds tables for.
 const MAX_STEPS: usize = fewstep_core::format::limits::MAX_STEPS as usize;
+/// Seed of the pictures that a student that enlarges is calibrated on.
+const BASE_SEED: u64 = 0xBA5E_0000;
 
 /// Quantize a student and write the image that devices run, or write its network as ONNX
 #[derive(clap::Args)]
@@ -43,6 +46,13 @@ pub struct Args {
     /// With --onnx: the one step (from 0) that the file is for; without, the step is an input
     #[arg(long, requires = "onnx")]
     step: Option<usize>,
+    /// A student that draws pictures (.fsw or .safetensors): one that enlarges them is calibrated on its
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["onnx", "data"])]
+    on: Option<PathBuf>,
+    /// Most bytes of the arena, for a student that enlarges pictures: it is computed in bands of rows that fit
+    /// [default: 524288]
+    #[arg(long, value_name = "BYTES", conflicts_with = "onnx")]
+    arena: Option<u32>,
     /// The machine for which weights are laid out; all others run the image too, to the same bytes, some slower
     #[arg(long, value_enum, default_value_t = Target::Canonical, conflicts_with = "onnx")]
     profile: Target,
@@ -81,7 +91,7 @@ impl Target {
 
 /// Quantizes and exports for every machine; prints the progress of calibration.
 pub fn export(checkpoint: &Checkpoint, steps: usize) -> Result<Exported> {
-    export_for(checkpoint, steps, Calibration::Noise, WeightForm::Int8, Target::Canonical)
+    export_for(checkpoint, steps, Calibration::Noise, WeightForm::Int8, &ExportOptions::default())
 }
 
 fn export_for(
@@ -89,14 +99,40 @@ fn export_for(
     steps: usize,
     from: Calibration,
     form: WeightForm,
-    target: Target,
+    options: &ExportOptions,
 ) -> Result<Exported> {
     let mut progress: Option<Progress> = None;
     let spec = quantize_from(checkpoint, steps, from, form, |done, total| {
         progress.get_or_insert_with(|| Progress::new("calibrate", total as u64, "evaluations")).set(done as u64, "");
     })?;
     drop(progress);
-    write_image(&spec, &ExportOptions { profile: target.profile(), ..ExportOptions::default() })
+    write_image(&spec, options)
+}
+
+/// Pictures to calibrate a student that enlarges on: those of the student in `file`.
+fn bases(arch: &Arch, file: &Path) -> Result<Vec<u8>> {
+    ensure!(arch.base > 0, "--on: this student draws pictures itself; leave it out");
+    let source = Source::open(file)?;
+    let wanted = (arch.height, arch.width, arch.base);
+    ensure!(
+        source.shape()? == wanted && source.classes()? == arch.classes && source.own_steps()?.is_some(),
+        "--on {}: give a student that draws the {}x{}x{} pictures of {} classes that are enlarged",
+        file.display(),
+        wanted.0,
+        wanted.1,
+        wanted.2,
+        arch.classes
+    );
+    let job = Job {
+        seed: BASE_SEED,
+        classes: calibration_classes(arch.classes),
+        w: 1.0,
+        steps: None,
+        sampler: Sampler::Deterministic,
+        backend: "auto".into(),
+        bases: Vec::new(),
+    };
+    Ok(source.draw(&job, |_| ())?.pictures)
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -123,9 +159,20 @@ fn write_student(args: &Args, steps: usize) -> Result<()> {
         "--weights int4: weights of four bits have one order for all machines; leave --profile out"
     );
     let checkpoint = Checkpoint::open(&args.file, &Device::Cpu)?;
+    ensure!(
+        args.arena.is_none() || checkpoint.net.arch.base > 0,
+        "--arena: only students that enlarge pictures are computed in bands; leave it out"
+    );
     let data = args.data.as_ref().map(|folder| pictures(&checkpoint, folder)).transpose()?;
-    let from = data.as_ref().map_or(Calibration::Noise, Calibration::Pictures);
-    let exported = export_for(&checkpoint, steps, from, args.weights, args.profile)
+    let bases = args.on.as_ref().map(|file| bases(&checkpoint.net.arch, file)).transpose()?;
+    let from = match (&data, &bases) {
+        (Some(data), _) => Calibration::Pictures(data),
+        (None, Some(bases)) => Calibration::Bases(bases),
+        (None, None) => Calibration::Noise,
+    };
+    let options =
+        ExportOptions { profile: args.profile.profile(), arena_limit: args.arena, ..ExportOptions::default() };
+    let exported = export_for(&checkpoint, steps, from, args.weights, &options)
         .with_context(|| format!("{}", args.file.display()))?;
     files::write_atomic(&args.out, |w| Ok(w.write_all(&exported.bytes)?))?;
     let (bytes, arena) = (exported.bytes.len(), exported.plan.arena_bytes);

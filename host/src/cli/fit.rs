@@ -72,6 +72,9 @@ fn print_one(f: &Fit) {
     println!("target             {}: {}", f.target, f.description);
     line("flash", &f.flash, "image", "firmware");
     line("RAM", &f.ram, "arena", "stack and firmware");
+    if f.bands > 1 {
+        println!("bands              {}, each with the rows around it", f.bands);
+    }
     let how = if f.counted { "counted by the simulator" } else { "estimated from multiply-accumulates" };
     println!("instructions       {:.1} M per picture of {} steps, {how}", millions(f), f.steps);
     println!("time               {:.2} s per picture, an estimate: one instruction a cycle", f.estimated_seconds);

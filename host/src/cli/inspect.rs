@@ -59,13 +59,14 @@ fn describe_image(image: &StudentImage) -> Result<Value> {
     let info = model.info();
     let provenance: serde_json::Map<String, Value> =
         model.provenance().map(|(k, v)| (k.to_string(), Value::from(v))).collect();
-    Ok(json!({
+    let (height, width, channels) = model.output_shape();
+    let mut page = json!({
         "kind": match info.direction {
             Direction::ToPicture => "student image",
             Direction::ToNoise => "encoder image",
         },
         "format": format!("{}.{}", info.version.0, info.version.1),
-        "shape": [info.height, info.width, info.channels],
+        "shape": [height, width, channels],
         "classes": info.classes,
         "steps": info.steps,
         "guidance": [info.w_min, info.w_max],
@@ -79,7 +80,12 @@ fn describe_image(image: &StudentImage) -> Result<Value> {
         "weights": weights(&records(image)?),
         "profile": format!("{:?}", info.profile).to_lowercase(),
         "provenance": provenance,
-    }))
+    });
+    if let Some(bands) = model.image().bands() {
+        page["enlarges"] = json!([info.height, info.width, bands.base_channels]);
+        page["bands"] = json!({ "count": model.image().rounds(), "window_rows": bands.rows, "halo_rows": bands.halo });
+    }
+    Ok(page)
 }
 
 /// Numbers of weights, by bits.
@@ -99,7 +105,7 @@ fn describe_checkpoint(c: &Checkpoint, file_bytes: u64) -> Value {
     let arch = &c.net.arch;
     json!({
         "kind": c.kind.describe(),
-        "shape": [arch.height, arch.width, arch.channels],
+        "shape": arch.data_shape(),
         "classes": arch.classes,
         "class_names": c.class_names,
         "parameters": c.net.params.count(),

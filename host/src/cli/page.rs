@@ -28,6 +28,11 @@ pub fn run(args: Args) -> Result<()> {
     let file = file.with_context(|| format!("there is no assets/{STUDENT} here; name a student image"))?;
     let image = StudentImage::open(&file)?;
     ensure!(!args.out.is_file(), "--out {}: is a file; name a folder", args.out.display());
+    ensure!(
+        image.model()?.base_bytes().is_none(),
+        "{}: it enlarges pictures; a page takes a student that draws them",
+        file.display()
+    );
     let bytes = page::write(&args.out, &image)?;
     let index = args.out.join("index.html");
     if args.json {

@@ -1,13 +1,14 @@
 //! `fewstep simulate`: draws on an emulated board and compares with the host.
 
+use super::sample::open_upscale;
 use super::{interrupt, scenario};
 use crate::data::npz;
 use crate::files;
 use crate::picture::write_png;
-use crate::sampling::{StudentImage, backend, draw_one};
+use crate::sampling::{Source, StudentImage, backend, draw_one};
 use anyhow::{Context, Result, bail};
 use fewstep_core::Request;
-use fewstep_runner::{Event, Image, Options, Outcome, simulate};
+use fewstep_runner::{Event, Image, Options, Outcome, Task, simulate};
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub struct Args {
     #[arg(long, required_unless_present = "scenario")]
     board: Option<String>,
     /// Scenario files (.toml): events on a board and what is expected of it
-    #[arg(long, num_args = 1.., conflicts_with_all = ["class", "guidance", "seed", "out", "npz", "time_limit"])]
+    #[arg(long, num_args = 1.., conflicts_with_all = ["class", "guidance", "seed", "upscale", "out", "npz", "time_limit"])]
     scenario: Vec<PathBuf>,
     /// Folder for a report of the scenarios: junit.xml, and index.html with the pictures
     #[arg(long, requires = "scenario")]
@@ -34,6 +35,9 @@ pub struct Args {
     guidance: f32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// A student that enlarges pictures (.fsw): the board runs this one, on the picture that the host drew with FILE
+    #[arg(long, value_name = "FILE")]
+    upscale: Option<PathBuf>,
     /// Picture to write
     #[arg(long)]
     out: Option<PathBuf>,
@@ -48,22 +52,24 @@ pub struct Args {
     json: bool,
 }
 
-/// Draws on a board; also says whether the picture equals the host's.
+/// Draws on a board, an image that enlarges `base`; also says whether the picture equals the host's.
 pub fn draw_on_board(
     image: &StudentImage,
+    base: &[u8],
     board: &str,
     request: &Request,
     options: &Options,
     quiet: bool,
 ) -> Result<(Outcome, bool)> {
-    let expected = draw_one(&image.model()?, request, backend("auto")?)
-        .with_context(|| format!("--class {}, --guidance {}: {}", request.class, request.w, image.name))?;
+    let expected = draw(image, request, base)?;
     let guest = fewstep_runner::Request {
         image: Image::Bytes(image.bytes().to_vec()),
         seed: request.seed,
         class: request.class,
         w: request.w,
         steps: request.steps,
+        task: if image.model()?.base_bytes().is_some() { Task::Enlarge } else { Task::Sample },
+        attached: base.to_vec(),
         ..fewstep_runner::Request::on(board)
     };
     let outcome = simulate(&guest, options, &mut |event: Event| {
@@ -73,6 +79,12 @@ pub fn draw_on_board(
     })?;
     let equal = outcome.picture == expected;
     Ok((outcome, equal))
+}
+
+/// The host's picture.
+fn draw(image: &StudentImage, request: &Request, base: &[u8]) -> Result<Vec<u8>> {
+    draw_one(&image.model()?, request, base, backend("auto")?)
+        .with_context(|| format!("--class {}, --guidance {}: {}", request.class, request.w, image.name))
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -89,7 +101,18 @@ pub fn run(args: Args) -> Result<()> {
     let request = Request { seed: args.seed, class: args.class, w: args.guidance, ..Request::default() };
     let time_limit = Duration::from_secs(args.time_limit);
     let options = Options { time_limit, stop: Some(interrupt::catch()), ..Options::default() };
-    let (o, equal) = draw_on_board(&image, board, &request, &options, args.json)?;
+    let (image, base) = match &args.upscale {
+        None if image.model()?.base_bytes().is_some() => {
+            bail!("{}: it enlarges pictures; give it as --upscale, and the student that draws them first", image.name)
+        }
+        None => (image, Vec::new()),
+        Some(upscale) => {
+            open_upscale(upscale, &Source::open(file)?)?;
+            let base = draw(&image, &request, &[])?;
+            (StudentImage::open(upscale)?, base)
+        }
+    };
+    let (o, equal) = draw_on_board(&image, &base, board, &request, &options, args.json)?;
     let (h, w, c) = (usize::from(o.height), usize::from(o.width), usize::from(o.channels));
     if let Some(path) = &args.out {
         write_png(path, &o.picture, h, w, c)?;

@@ -124,6 +124,20 @@ fn film_rows(student: &Arch, own: &Tensor, teacher: &Arch, from: &Tensor) -> can
     Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)
 }
 
+/// Gives a network of shape `arch` the parameters of `from` wherever their shapes agree.
+pub fn take_parameters(arch: &Arch, tensors: &mut Tensors, from: &UNet) -> candle_core::Result<()> {
+    for (name, t) in tensors.iter_mut() {
+        if let Some(theirs) = from.params.tensors().get(name).filter(|theirs| theirs.dims() == t.dims()) {
+            *t = theirs.clone();
+        }
+    }
+    for name in ["embed.film.weight", "embed.film.bias"] {
+        let rows = film_rows(arch, &tensors[name], &from.arch, from.params.get(name)?)?;
+        tensors.insert(name.into(), rows);
+    }
+    Ok(())
+}
+
 struct Distiller<'a> {
     plan: &'a Plan,
     data: &'a Dataset,
@@ -159,15 +173,8 @@ impl Distiller<'_> {
         let arch = self.plan.arch.clone();
         let fresh = UNet { params: Params::frozen(UNet::init(&arch, self.plan.seed, self.device)?), arch };
         let mut tensors = fresh.add_guidance_input()?;
-        let Some(teacher) = self.teacher.net() else { return Ok(tensors) };
-        for (name, t) in &mut tensors {
-            if let Some(from) = teacher.params.tensors().get(name).filter(|from| from.dims() == t.dims()) {
-                *t = from.clone();
-            }
-        }
-        for name in ["embed.film.weight", "embed.film.bias"] {
-            let rows = film_rows(&fresh.arch, &tensors[name], &teacher.arch, teacher.params.get(name)?)?;
-            tensors.insert(name.into(), rows);
+        if let Some(teacher) = self.teacher.net() {
+            take_parameters(&fresh.arch, &mut tensors, teacher)?;
         }
         Ok(tensors)
     }

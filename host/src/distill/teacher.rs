@@ -93,14 +93,11 @@ impl TeacherNetwork {
             data.labels.fill(0);
             data.class_names.clone_from(&i.class_names);
         }
-        let a = self.arch();
+        let classes = self.arch().classes;
+        let (height, width, channels) = self.arch().data_shape();
         ensure!(
-            (a.height, a.width, a.channels, a.classes) == (data.height, data.width, data.channels, data.classes()),
-            "the teacher draws {}x{}x{} pictures of {} classes, {} holds {}x{}x{} of {}",
-            a.height,
-            a.width,
-            a.channels,
-            a.classes,
+            (height, width, channels, classes) == (data.height, data.width, data.channels, data.classes()),
+            "the teacher draws {height}x{width}x{channels} pictures of {classes} classes, {} holds {}x{}x{} of {}",
             folder.display(),
             data.height,
             data.width,

@@ -81,6 +81,7 @@ impl Cache {
                         steps: Some(d.steps),
                         sampler: Sampler::Deterministic,
                         backend: "auto".into(),
+                        bases: Vec::new(),
                     };
                     let drawn = source.draw(&job, |_| {})?;
                     let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();

@@ -142,9 +142,16 @@ pub fn layer_losses(model: &Model, net: &UNet, w: &[f32], seed: u64, pictures: u
                 })
                 .collect::<Result<_>>()?;
             let z: Vec<f32> = runs.iter().flat_map(|r| r.0.iter().copied()).collect();
-            let request = SampleRequest { steps, seed, classes: class.clone(), w: *w, sampler: Sampler::Deterministic };
+            let request = SampleRequest {
+                steps,
+                seed,
+                classes: class.clone(),
+                w: *w,
+                sampler: Sampler::Deterministic,
+                bases: Vec::new(),
+            };
             let mut own = None;
-            trajectory(net, &request, seed, &class, &Device::Cpu, |i, z| {
+            trajectory(net, &request, 0..pictures, &Device::Cpu, |i, z| {
                 if i == step {
                     own = Some(z.clone());
                 }
@@ -161,8 +168,10 @@ pub fn layer_losses(model: &Model, net: &UNet, w: &[f32], seed: u64, pictures: u
                 seen.insert(name.into(), t.flatten_all()?.to_vec1()?);
                 Ok(t)
             };
-            _ = net
-                .forward_observed(&Query { z: &z, phi: &phi, class: &class, w: Some(&vec![*w; pictures]) }, &mut see)?;
+            _ = net.forward_observed(
+                &Query { z: &z, phi: &phi, class: &class, w: Some(&vec![*w; pictures]), base: None },
+                &mut see,
+            )?;
             for (op, (name, fits)) in names.iter().zip(&mut fits).enumerate() {
                 let float = seen.get(name).with_context(|| format!("the float network has no operation {name}"))?;
                 let len = float.len() / pictures;

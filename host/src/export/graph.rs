@@ -3,7 +3,8 @@
 //! Every operation has one output, the activation of the same name. Names are those of
 //! [`UNet::forward_observed`](crate::nn::UNet::forward_observed): `conv_in`, per residual block (`enc.L.I`, `mid.I`,
 //! `dec.L.I`) `.norm1 .conv1 .norm2 .conv2`, `down.L.pool`, `down.L`, `attn.norm`, `attn.qkv`, `attn.mix`,
-//! `attn.proj`, `up.L`, `up.L.add`, `norm_out`, `conv_out`. The quantized state is `z`. An operation that adds to the
+//! `attn.proj`, `up.L`, `up.L.add`, `norm_out`, `conv_out`. The quantized state is `z`, and what is enlarged `base` with
+//! `conv_base` after it. An operation that adds to the
 //! residual stream (`*.conv2`, `attn.proj`, `up.L.add`) names the stream after the addition.
 
 pub use crate::nn::kernels::{GROUP, GROUPNORM_EPS};
@@ -15,6 +16,8 @@ use fewstep_core::format::Element;
 pub enum Input {
     /// The state of the sampler, f32, in space-to-depth order.
     State,
+    /// What is enlarged, f32, in space-to-depth order.
+    Base,
     /// The output of the node with this index.
     Node(usize),
 }
@@ -26,8 +29,9 @@ pub enum NodeKind {
     Quantize,
     /// `kernel` x `kernel`, `cin` input channels. `residual`: the node whose output is added, and overwritten.
     Conv { kernel: usize, cin: usize, residual: Option<usize> },
-    /// Group normalization; `film`: first of the 2 C scales and shifts.
-    NormAct { silu: bool, film: Option<usize> },
+    /// Group normalization; `per_cell`: of every cell by itself, all its channels one group; `film`: first of the 2 C
+    /// scales and shifts.
+    NormAct { silu: bool, per_cell: bool, film: Option<usize> },
     /// 2x2 average; keeps the scale of its input.
     AvgPool2,
     /// The input, doubled, plus the output of node `stream`, which is overwritten.
@@ -73,10 +77,20 @@ pub struct Graph {
 impl Graph {
     /// Lowers an architecture (one that [`Arch::check`] accepts).
     pub fn new(arch: &Arch) -> Graph {
-        let mut b = Builder { arch, nodes: Vec::new() };
+        Graph::of_window(arch, arch.level_size(0).0)
+    }
+
+    /// Lowers the operations on a window of `rows` rows of cells, for an architecture that is computed in bands.
+    pub fn of_window(arch: &Arch, rows: usize) -> Graph {
+        let mut b = Builder { arch, rows, nodes: Vec::new() };
         let lowest = arch.widths.len() - 1;
         let z = b.add("z", NodeKind::Quantize, Input::State, 0, arch.patch_channels(), Element::I16);
         let mut x = b.conv("conv_in", 3, z, None, 0, arch.widths[0], Element::I16);
+        if arch.base > 0 {
+            let channels = arch.base_shape().patch_channels();
+            let base = b.add("base", NodeKind::Quantize, Input::Base, 0, channels, Element::I16);
+            x = b.conv("conv_base", 1, base, Some(x), 0, arch.widths[0], Element::I16);
+        }
         let mut streams = Vec::new();
         for stage in arch.stages() {
             match stage {
@@ -147,6 +161,8 @@ impl Graph {
 
 struct Builder<'a> {
     arch: &'a Arch,
+    /// Rows of the first level.
+    rows: usize,
     nodes: Vec<Node>,
 }
 
@@ -160,7 +176,7 @@ impl Builder<'_> {
         channels: usize,
         element: Element,
     ) -> usize {
-        let (height, width) = self.arch.level_size(level);
+        let (height, width) = (self.rows >> level, self.arch.level_size(level).1);
         self.nodes.push(Node { name: name.into(), kind, input, height, width, channels, element });
         self.nodes.len() - 1
     }
@@ -190,7 +206,8 @@ impl Builder<'_> {
         element: Element,
     ) -> usize {
         let channels = self.nodes[input].channels;
-        self.add(name, NodeKind::NormAct { silu, film }, Input::Node(input), level, channels, element)
+        let per_cell = self.arch.base > 0;
+        self.add(name, NodeKind::NormAct { silu, per_cell, film }, Input::Node(input), level, channels, element)
     }
 }
 

@@ -3,9 +3,10 @@
 
 use super::graph::{Graph, Input, NodeKind};
 use crate::nn::Arch;
+use anyhow::{Result, bail};
 use fewstep_core::IMAGE_ALIGN;
 use fewstep_core::format::info::RolesRepr;
-use fewstep_core::format::{BufferRepr, Element};
+use fewstep_core::format::{BandsRepr, BufferRepr, Element};
 
 /// Where everything lies. Stage 0 is the embedding, stage 1 + i node i, the last stage the update of z.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct MemoryPlan {
     /// Per node: the scores of an attention.
     pub scores: Vec<Option<u16>>,
     pub roles: RolesRepr,
+    /// How a picture is enlarged, where one is.
+    pub bands: Option<BandsRepr>,
     pub arena_bytes: u32,
     /// Bytes of the buffers that live at `peak_stage`, the most at any stage: no plan needs less.
     pub peak_bytes: u32,
@@ -30,9 +33,36 @@ impl MemoryPlan {
     pub fn input(&self, input: Input) -> u16 {
         match input {
             Input::State => self.roles.z,
+            Input::Base => self.bands.map_or(self.roles.z, |bands| bands.base),
             Input::Node(i) => self.output[i],
         }
     }
+}
+
+/// Rows of the windows that an architecture can be computed in, the fewest bands first: all rows, and, where it enlarges
+/// pictures, every band of whole rows with the network's reach before and after it.
+fn windows(arch: &Arch) -> Vec<usize> {
+    let (height, halo) = (arch.level_size(0).0, arch.reach());
+    let bands = (1..height).rev().filter(|band| arch.base > 0 && height.is_multiple_of(*band));
+    std::iter::once(height).chain(bands.map(|band| band + 2 * halo).filter(|rows| *rows < height)).collect()
+}
+
+/// The graph and plan with the fewest bands whose arena has at most `arena_limit` bytes. Fewer bands compute less of
+/// the picture twice.
+///
+/// # Errors
+/// When none is so small.
+pub fn plan_within(arch: &Arch, scratch_bytes: u32, arena_limit: u32) -> Result<(Graph, MemoryPlan)> {
+    let mut least = u32::MAX;
+    for rows in windows(arch) {
+        let graph = Graph::of_window(arch, rows);
+        let plan = plan(arch, &graph, scratch_bytes);
+        if plan.arena_bytes <= arena_limit {
+            return Ok((graph, plan));
+        }
+        least = least.min(plan.arena_bytes);
+    }
+    bail!("no plan has an arena of {arena_limit} bytes: the least is {least}")
 }
 
 /// Plans the arena of a graph, with `scratch_bytes` for kernels.
@@ -56,6 +86,10 @@ pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
     let film = add(1, 1, arch.film_len(), Element::F32, 0, 0);
     let first = add(1, 1, arch.embed, Element::F32, 0, 0);
     let second = add(1, 1, arch.embed, Element::F32, 0, 0);
+    let rows = graph.nodes.first().map_or(h, |node| node.height);
+    let base = (arch.base > 0).then(|| add(rows, w, arch.base_shape().patch_channels(), Element::F32, 1, 1));
+    // What bands leave; a window of all rows is v itself.
+    let left = (rows < h).then(|| add(h, w, arch.patch_channels(), Element::F32, 1, last));
     let mut output = Vec::new();
     let mut scores = Vec::new();
     for (i, node) in graph.nodes.iter().enumerate() {
@@ -70,7 +104,10 @@ pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
             _ => None,
         });
     }
-    let roles = RolesRepr { z, v: *output.last().expect("a network has operations"), film, first, second };
+    let out = *output.last().expect("a network has operations");
+    let roles = RolesRepr { z, v: left.unwrap_or(out), film, first, second };
+    let halo = if left.is_some() { arch.reach() as u16 } else { 0 };
+    let bands = base.map(|base| BandsRepr { base_channels: arch.base as u16, rows: rows as u16, halo, base, out });
     // Every use prolongs a life.
     for (i, node) in graph.nodes.iter().enumerate() {
         let stage = i as u16 + 1;
@@ -79,14 +116,22 @@ pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
             buffer.last = buffer.last.max(stage);
         };
         uses(output[i]);
-        if let Input::Node(input) = node.input {
-            uses(output[input]);
+        match node.input {
+            Input::Node(input) => uses(output[input]),
+            Input::Base => bands.iter().for_each(|bands| uses(bands.base)),
+            Input::State => {}
         }
         if let NodeKind::NormAct { film: Some(_), .. } = node.kind {
             uses(film);
         }
     }
     buffers[usize::from(roles.v)].last = last;
+    if left.is_some() {
+        // The next band has the same embedding; the window's output is kept when its operations are done.
+        for buffer in [film, out] {
+            buffers[usize::from(buffer)].last = last;
+        }
+    }
 
     let end = place(&mut buffers);
     let scratch_offset = if scratch_bytes > 0 { end } else { 0 };
@@ -103,6 +148,7 @@ pub fn plan(arch: &Arch, graph: &Graph, scratch_bytes: u32) -> MemoryPlan {
         output,
         scores,
         roles,
+        bands,
         arena_bytes,
         peak_bytes: peak_bytes as u32,
         peak_stage,
@@ -190,13 +236,14 @@ mod tests {
             decoder: vec![2, 1],
             middle: 3,
             attention_heads: 4,
+            patch: 2,
             ..Arch::for_pictures(64, 64, 3, 4)
         }
     }
 
     /// Pictures of 64x64x3: two levels, as wide as an arena of 320 KB allows.
     fn large() -> Arch {
-        Arch { widths: vec![48, 96], ..Arch::for_pictures(64, 64, 3, 20) }
+        Arch { widths: vec![48, 96], patch: 2, ..Arch::for_pictures(64, 64, 3, 20) }
     }
 
     fn architectures() -> Vec<Arch> {
@@ -205,7 +252,7 @@ mod tests {
             Arch { attention_heads: 0, ..Arch::for_pictures(28, 28, 1, 10) },
             Arch::for_pictures(32, 32, 3, 10),
             Arch::for_pictures(64, 64, 3, 20),
-            Arch { patch: 4, widths: vec![64, 128], ..Arch::for_pictures(64, 64, 3, 20) },
+            Arch { widths: vec![64, 128], ..Arch::for_pictures(64, 64, 3, 20) },
             large(),
             three_levels(),
         ]
@@ -237,7 +284,7 @@ mod tests {
         let reads = |i: usize| {
             let input = match nodes[i].input {
                 Input::Node(input) => Some(input),
-                Input::State => None,
+                Input::State | Input::Base => None,
             };
             input.into_iter().chain(nodes[i].in_place())
         };
@@ -283,7 +330,12 @@ mod tests {
 
     #[test]
     fn arenas_stay_within_the_budgets() {
-        for (arch, budget) in [(Arch::for_pictures(28, 28, 1, 10), 64 << 10), (large(), 320 << 10)] {
+        for (arch, budget) in [
+            (Arch::for_pictures(28, 28, 1, 10), 64 << 10),
+            (large(), 320 << 10),
+            (Arch::for_pictures(64, 64, 3, 20), 320 << 10),
+            (Arch::for_enlarging(64, 64, 3, 20), 512 << 10),
+        ] {
             let plan = plan(&arch, &Graph::new(&arch), 20 * 1024);
             assert!(plan.arena_bytes <= budget, "{} of {budget}", plan.arena_bytes);
         }

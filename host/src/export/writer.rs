@@ -1,11 +1,12 @@
 //! Writes a student image.
 
 use super::graph::{GROUP, GROUPNORM_EPS, Graph, Input, Node, NodeKind};
-use super::planner::{MemoryPlan, plan};
+use super::planner::{MemoryPlan, plan_within};
 use super::spec::{Conv, Dense, StudentSpec};
 use crate::files::AlignedBytes;
 use crate::nn::GUIDANCE_FEATURES;
 use anyhow::{Context, Result, ensure};
+use fewstep_core::format::bands::BANDS_LEN;
 use fewstep_core::format::buffer::BUFFER_LEN;
 use fewstep_core::format::crc::crc32c;
 use fewstep_core::format::header::{HEADER_LEN, SECTION_LEN, VERSION_MAJOR, VERSION_MINOR, kind};
@@ -22,9 +23,15 @@ use fewstep_core::{IMAGE_ALIGN, Model, Profile};
 /// convolution in at most three blocks, and its arena stays below 64 KB.
 pub const SCRATCH_BYTES: u32 = 20 * 1024;
 
+/// The arena of a student that enlarges pictures, at most, by default: its bands are as high as that allows.
+pub const ARENA_LIMIT: u32 = 512 * 1024;
+
 /// What may be chosen at export.
 #[derive(Clone, Debug)]
 pub struct ExportOptions {
+    /// Most bytes of the arena. A student that enlarges pictures is planned in as many bands as that needs; any other
+    /// has one plan.
+    pub arena_limit: Option<u32>,
     /// Bytes of the arena that kernels may use as scratch.
     pub scratch_bytes: u32,
     /// Whether the image carries the names of its operations.
@@ -35,7 +42,7 @@ pub struct ExportOptions {
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { scratch_bytes: SCRATCH_BYTES, names: true, profile: Profile::Canonical }
+        Self { arena_limit: None, scratch_bytes: SCRATCH_BYTES, names: true, profile: Profile::Canonical }
     }
 }
 
@@ -60,16 +67,17 @@ impl Exported {
 
 /// Makes the image of a student and checks it with the reader that devices use.
 pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Exported> {
-    let graph = Graph::new(&spec.arch);
-    spec.check(&graph)?;
     let arch = &spec.arch;
+    let graph = Graph::new(arch);
+    spec.check(&graph)?;
     ensure!(
         arch.height <= MAX_SIDE.into() && arch.width <= MAX_SIDE.into(),
         "pictures are at most {MAX_SIDE} wide and high"
     );
     ensure!(arch.film_len() <= u16::MAX.into(), "{} scales and shifts are more than an image holds", arch.film_len());
     ensure!(graph.nodes.len() <= MAX_OPS.into(), "{} operations are more than {MAX_OPS}", graph.nodes.len());
-    let plan = plan(arch, &graph, scratch_bytes(spec, &graph, options));
+    let limit = options.arena_limit.unwrap_or(if arch.base > 0 { ARENA_LIMIT } else { u32::MAX });
+    let (graph, plan) = plan_within(arch, scratch_bytes(spec, &graph, options), limit)?;
     ensure!(plan.buffers.len() <= MAX_BUFFERS.into(), "{} buffers are more than {MAX_BUFFERS}", plan.buffers.len());
 
     ensure!(
@@ -81,6 +89,7 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
     let ops = ops(spec, &graph, &plan, &mut tensors)?;
     let embedding = embedding(spec, &mut tensors)?;
     let (e, f) = (arch.embed as u64, arch.film_len() as u64);
+    let rounds: u64 = plan.bands.map_or(1, |bands| bands.count(arch.level_size(0).0 as u16)).into();
     let info = InfoRepr {
         height: arch.height as u16,
         width: arch.width as u16,
@@ -95,7 +104,7 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
         direction: spec.direction,
         w_min: spec.w_min,
         w_max: spec.w_max,
-        macs_per_step: graph.macs() + e * (GUIDANCE_FEATURES as u64 + e + f),
+        macs_per_step: graph.macs() * rounds + e * (GUIDANCE_FEATURES as u64 + e + f),
         arena_bytes: plan.arena_bytes,
         peak_bytes: plan.peak_bytes,
         peak_stage: plan.peak_stage,
@@ -119,6 +128,9 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
         (kind::STEPS, steps(spec, &graph)?),
         (kind::PROVENANCE, strings(provenance)?),
     ];
+    if let Some(bands) = plan.bands {
+        sections.push((kind::BANDS, emit::<BANDS_LEN>(|out| bands.emit(out))));
+    }
     if options.names {
         sections.push((kind::NAMES, strings(graph.nodes.iter().map(|node| node.name.as_str()))?));
     }
@@ -261,7 +273,7 @@ fn embedding(spec: &StudentSpec, tensors: &mut Tensors) -> Result<EmbeddingRepr>
 
 fn ops(spec: &StudentSpec, graph: &Graph, plan: &MemoryPlan, tensors: &mut Tensors) -> Result<Vec<OpRepr>> {
     let element_of = |input: Input| match input {
-        Input::State => Element::F32,
+        Input::State | Input::Base => Element::F32,
         Input::Node(input) => graph.nodes[input].element,
     };
     let mut ops = Vec::new();
@@ -281,13 +293,14 @@ fn ops(spec: &StudentSpec, graph: &Graph, plan: &MemoryPlan, tensors: &mut Tenso
                     bias: tensors.f32s(&[node.channels], &conv.bias)?,
                 }
             }
-            NodeKind::NormAct { silu, film } => {
+            NodeKind::NormAct { silu, per_cell, film } => {
                 let norm = &spec.norms[&node.name];
                 OpRepr::NormAct {
                     src,
                     dst,
-                    group: GROUP as u8,
+                    group: if per_cell { node.channels as u8 } else { GROUP as u8 },
                     silu,
+                    per_cell,
                     film: film.map_or(NONE, |film| film as u16),
                     gamma: tensors.f32s(&[node.channels], &norm.gamma)?,
                     beta: tensors.f32s(&[node.channels], &norm.beta)?,
@@ -339,7 +352,7 @@ pub fn op_params(spec: &StudentSpec, graph: &Graph, step: usize, index: usize) -
     let node = &graph.nodes[index];
     let of = |index: usize| quant_of(spec, graph, step, index);
     let (s_in, zp_in) = match node.input {
-        Input::State => (1.0, 0),
+        Input::State | Input::Base => (1.0, 0),
         Input::Node(input) => of(input),
     };
     let (s_out, zp_out) = of(index);

@@ -1,6 +1,6 @@
 //! Whether an image fits a target, what it costs there, and what would make it fit.
 
-use super::Target;
+use super::{Target, enlarging};
 use anyhow::{Context, Result};
 use fewstep_core::format::buffer::{BufferRepr, Element};
 use fewstep_core::format::crc::crc32c;
@@ -47,7 +47,7 @@ impl Macs {
     pub fn of(model: &Model) -> Self {
         let mut macs = Self { embedding: model.image().embed_macs(), ..Self::default() };
         for i in 0..model.op_count() {
-            let n = model.op_macs(i);
+            let n = model.op_macs(i) * u64::from(model.image().rounds());
             match model.op(i) {
                 Some(OpRepr::Conv { kernel: 3, .. }) => macs.conv3x3 += n,
                 Some(OpRepr::Conv { .. }) => macs.conv1x1 += n,
@@ -92,6 +92,8 @@ pub struct Fit {
     pub flash: Use,
     pub ram: Use,
     pub macs_per_step: Macs,
+    /// Bands of rows that a step is computed in; 1 but for students that enlarge.
+    pub bands: u16,
     pub steps: u16,
     pub instructions_per_picture: u64,
     /// Counted by the simulator, or estimated from multiply-accumulates.
@@ -107,7 +109,7 @@ pub struct Fit {
 /// Bytes of one kind of memory.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Use {
-    /// Of the image: file and head, or arena.
+    /// Of the image: file and head, or arena and the picture that is enlarged, if one is.
     pub image: u64,
     /// What is left for it.
     pub room: u64,
@@ -136,8 +138,10 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         firmware: target.flash.firmware.into(),
         all: target.flash.size.into(),
     };
+    // A picture that is enlarged lies beside the arena.
+    let base = model.base_bytes().unwrap_or_default() as u64;
     let ram = Use {
-        image: info.arena_bytes.into(),
+        image: u64::from(info.arena_bytes) + base,
         room: target.arena_bytes().into(),
         firmware: u64::from(target.ram.stack) + u64::from(target.ram.firmware),
         all: target.ram.size.into(),
@@ -161,7 +165,11 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         }
     }
     if ram.over() > 0 {
-        remedies.extend(for_ram(&model, &ram));
+        remedies.extend(less_scratch(&model, &ram));
+        remedies.extend(match enlarging::arch(&model) {
+            Some(arch) => enlarging::remedies(&model, &arch, ram.room.saturating_sub(base) as u32),
+            None => vec![narrower(&model, &ram)],
+        });
     }
     Ok(Fit {
         target: target.name.clone(),
@@ -171,6 +179,7 @@ pub fn fit(bytes: &[u8], target: &Target, counts: &[Count]) -> Result<Fit> {
         flash,
         ram,
         macs_per_step: macs,
+        bands: model.image().rounds(),
         steps: info.steps,
         instructions_per_picture: instructions,
         counted: count.is_some(),
@@ -270,28 +279,26 @@ impl Widths {
     }
 }
 
-fn for_ram(model: &Model, ram: &Use) -> Vec<String> {
-    let mut remedies = Vec::new();
+fn less_scratch(model: &Model, ram: &Use) -> Option<String> {
     let scratch = u64::from(model.info().scratch_bytes);
-    if scratch >= ram.over() {
-        let less = (scratch - ram.over()) / 16 * 16;
-        remedies.push(format!("less scratch: {less} bytes instead of {scratch}, which is slower"));
-    }
+    let less = scratch.checked_sub(ram.over())?;
+    Some(format!("less scratch: {} bytes instead of {scratch}, which is slower", less / 16 * 16))
+}
+
+fn narrower(model: &Model, ram: &Use) -> String {
+    let scratch = u64::from(model.info().scratch_bytes);
     // Kernels want scratch as they have channels, so that both shrink alike. A plan has some bytes more than live at once.
     let (widths, buffers) = (Widths::of(model), ram.image.saturating_sub(scratch));
     let whole = widths.peak(model, 100).max(1);
     let needs = |percent: u64| (widths.peak(model, percent) * buffers).div_ceil(whole).next_multiple_of(16);
     let less = |percent: u64| scratch * percent / 100 / 16 * 16;
     match widths.narrower().find(|&percent| needs(percent) + less(percent) <= ram.room) {
-        Some(percent) => remedies.push(format!(
+        Some(percent) => format!(
             "a narrower student: {percent} % of the channels at its widest level, with {} bytes of scratch (estimate)",
             less(percent)
-        )),
-        None => remedies.push(
-            "a much smaller student: fewer levels and blocks, or smaller pictures; no width is small enough".into(),
         ),
+        None => "a much smaller student: fewer levels and blocks, or smaller pictures; no width is small enough".into(),
     }
-    remedies
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod c_array;
 pub mod elf;
+mod enlarging;
 pub mod fit;
 mod format;
 pub mod hex;

@@ -4,7 +4,7 @@
 //! An operation runs in the thread that calls it, picture after picture: callers give each thread its own part of a
 //! batch, so that everything around the kernels runs in parallel too.
 
-use super::kernels::{ConvShape, Engine, GROUP, NormAct, NormScratch, Scratch};
+use super::kernels::{ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch};
 use super::native;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 
@@ -388,6 +388,17 @@ pub fn conv(x: &Tensor, weights: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (cout, kernel, ..) = weights.dims4()?;
     let op = Conv { shape: ConvShape { h, w, cin, cout, kernel }, engine: Engine::current() };
     x.contiguous()?.apply_op3(&weights.contiguous()?, &bias.contiguous()?, op)
+}
+
+/// Normalization of every cell by itself, over all its channels, then affine and SiLU: x [B, H, W, C], scale and shift
+/// [B, C]. As [`norm_act`] would be with one group and one cell.
+pub fn cell_norm_act(x: &Tensor, scale: &Tensor, shift: &Tensor, silu: bool) -> Result<Tensor> {
+    let (n, _, _, c) = x.dims4()?;
+    let centred = x.broadcast_sub(&x.mean_keepdim(3)?)?;
+    let var = centred.sqr()?.mean_keepdim(3)?;
+    let normal = centred.broadcast_div(&(var + GROUPNORM_EPS)?.sqrt()?)?;
+    let u = normal.broadcast_mul(&scale.reshape((n, 1, 1, c))?)?.broadcast_add(&shift.reshape((n, 1, 1, c))?)?;
+    if silu { u.silu() } else { Ok(u) }
 }
 
 /// GroupNorm (groups of 8 channels), affine by scale and shift [B, C], then SiLU if asked: x [B, H, W, C].

@@ -4,12 +4,17 @@
 //! attention at the lowest level; a 1x1 convolution, doubling and an addition up; decoder blocks. Nothing is
 //! concatenated, so a device keeps one stream a level. The embedding of (angle, class, w) scales and shifts the
 //! second normalization of every block.
+//!
+//! A network with a base learns the details of a picture twice the size of the base ([`crate::enlarge`]). It has one
+//! level, sees the base through a 1x1 convolution, and normalizes every cell by itself: nothing it computes depends on
+//! cells farther than its 3x3 convolutions reach, so that a device computes it in bands of rows.
 
 use super::kernels::GROUP;
 use super::ops;
 use super::params::{Init, Params};
 use crate::data::{MAX_CLASSES, MAX_SIDE};
 use candle_core::{Device, Result, Tensor};
+use fewstep_core::ops::norm_act::MAX_GROUP;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -48,6 +53,13 @@ pub struct Arch {
     pub attention_heads: usize,
     /// Width of the embedding.
     pub embed: usize,
+    /// Channels of the picture whose details are drawn, of the same height and width; 0 for pictures from noise alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub base: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// One stage of the network, in the order of evaluation. Names are those of the parameters.
@@ -64,21 +76,57 @@ pub enum Stage {
 }
 
 impl Arch {
-    /// The default network for pictures of this shape: about 38 M multiplications at 28x28.
+    /// The default network for pictures of this shape: about 38 M multiplications at 28x28, 60 M at 32x32x3 and at
+    /// 64x64x3, which it folds twice as far.
     pub fn for_pictures(height: usize, width: usize, channels: usize, classes: usize) -> Arch {
         Arch {
             height,
             width,
             channels,
             classes,
-            patch: 2,
+            patch: if height.min(width) < 64 { 2 } else { 4 },
             widths: vec![32, 64],
             encoder: vec![2],
             middle: 5,
             decoder: vec![3],
             attention_heads: 1,
             embed: 64,
+            base: 0,
         }
+    }
+
+    /// The default network for the details of pictures twice the size of this base: about 19 M multiplications for a
+    /// base of 32x32x3, 78 M for one of 64x64x3.
+    pub fn for_enlarging(height: usize, width: usize, channels: usize, classes: usize) -> Arch {
+        Arch {
+            channels: 3 * channels,
+            base: channels,
+            patch: 2,
+            widths: vec![32],
+            encoder: Vec::new(),
+            middle: 3,
+            decoder: Vec::new(),
+            attention_heads: 0,
+            ..Arch::for_pictures(height, width, channels, classes)
+        }
+    }
+
+    /// Height, width and channels of the pictures of its data: those of the drawn ones, or twice the base's.
+    pub fn data_shape(&self) -> (usize, usize, usize) {
+        match self.base {
+            0 => (self.height, self.width, self.channels),
+            base => (2 * self.height, 2 * self.width, base),
+        }
+    }
+
+    /// The shape of the base in space-to-depth form: [H/p][W/p][p * p * base].
+    pub fn base_shape(&self) -> Arch {
+        Arch { channels: self.base, base: 0, ..self.clone() }
+    }
+
+    /// Rows of cells that the network's output looks up and down: one for each 3x3 convolution.
+    pub fn reach(&self) -> usize {
+        2 + 2 * self.middle
     }
 
     /// Says what is wrong with the shape, if anything.
@@ -118,6 +166,14 @@ impl Arch {
                 self.patch,
                 self.patch
             ));
+        }
+        if self.base > 0 && (levels != 1 || self.attention_heads > 0 || self.channels != 3 * self.base) {
+            return Err(
+                "a network that enlarges has one level, no attention, and three details for every channel".into()
+            );
+        }
+        if self.base > 0 && self.widths[0] > MAX_GROUP {
+            return Err(format!("width {} is more than the {MAX_GROUP} of a network that enlarges", self.widths[0]));
         }
         if let Some(w) = self.widths.iter().find(|w| **w == 0 || !w.is_multiple_of(GROUP)) {
             return Err(format!("width {w} is not a positive multiple of 8"));
@@ -239,11 +295,14 @@ pub struct UNet {
 
 /// What a network is asked: `z` in space-to-depth form [B, H/p, W/p, p*p*C] and one angle, class and, for
 /// networks that take it, w for every picture.
+#[derive(Clone, Copy)]
 pub struct Query<'a> {
     pub z: &'a Tensor,
     pub phi: &'a [f32],
     pub class: &'a [u16],
     pub w: Option<&'a [f32]>,
+    /// For networks that enlarge, the pictures that are enlarged, in space-to-depth form [B, H/p, W/p, p*p*base].
+    pub base: Option<&'a Tensor>,
 }
 
 /// Hears the name and output of every operation, and says with what to go on: the output itself, or what stands for it.
@@ -265,6 +324,9 @@ impl UNet {
         };
         let lowest = arch.widths.len() - 1;
         conv(&mut init, "conv_in", arch.widths[0], 3, arch.patch_channels(), 1.0)?;
+        if arch.base > 0 {
+            conv(&mut init, "conv_base", arch.widths[0], 1, arch.base_shape().patch_channels(), 1.0)?;
+        }
         for stage in arch.stages() {
             match stage {
                 Stage::Block { name, level, .. } => {
@@ -348,8 +410,8 @@ impl UNet {
 
     /// Predicts v, operation by operation; `see` is handed every operation's output under its name and gives back what
     /// to go on with. Names are those of the parameters, `down.L.pool`, `up.L.add` and `attn.mix` for what has none;
-    /// `z` is the state, `film` the embedding's scales and shifts. A residual convolution's output is the stream after
-    /// the addition.
+    /// `z` is the state, `base` the picture that is enlarged, `film` the embedding's scales and shifts. A residual
+    /// convolution's output is the stream after the addition.
     pub fn forward_observed(&self, q: &Query, see: &mut Observer) -> Result<Tensor> {
         self.evaluate(q, Some(see))
     }
@@ -367,6 +429,16 @@ impl UNet {
         let conv = |name: &str, x: &Tensor| ops::conv(x, p(format!("{name}.weight"))?, p(format!("{name}.bias"))?);
         let z = show("z", q.z.clone())?;
         let mut x = show("conv_in", conv("conv_in", &z)?)?;
+        match (q.base, self.arch.base) {
+            (None, 0) => {}
+            (Some(base), 1..) => {
+                let base = show("base", base.clone())?;
+                x = show("conv_base", (conv("conv_base", &base)? + x)?)?;
+            }
+            (Some(_), 0) => candle_core::bail!("this network enlarges no pictures"),
+            (None, _) => candle_core::bail!("this network needs the pictures to enlarge"),
+        }
+        let per_cell = self.arch.base > 0;
         let mut streams = Vec::new();
         for stage in self.arch.stages() {
             match stage {
@@ -380,10 +452,14 @@ impl UNet {
                         [&rows(s1)?, &rows(t1)?, &scale.broadcast_mul(s2)?, &(scale.broadcast_mul(t2)? + shift)?];
                     let w = |s: &str| p(format!("{name}.{s}"));
                     let weights = [w("conv1.weight")?, w("conv1.bias")?, w("conv2.weight")?, w("conv2.bias")?];
-                    x = if observed {
-                        let n1 = show(&format!("{name}.norm1"), ops::norm_act(&x, affine[0], affine[1], true)?)?;
+                    x = if observed || per_cell {
+                        let norm = |x: &Tensor, scale: &Tensor, shift: &Tensor| match per_cell {
+                            true => ops::cell_norm_act(x, scale, shift, true),
+                            false => ops::norm_act(x, scale, shift, true),
+                        };
+                        let n1 = show(&format!("{name}.norm1"), norm(&x, affine[0], affine[1])?)?;
                         let t = show(&format!("{name}.conv1"), ops::conv(&n1, weights[0], weights[1])?)?;
-                        let n2 = show(&format!("{name}.norm2"), ops::norm_act(&t, affine[2], affine[3], true)?)?;
+                        let n2 = show(&format!("{name}.norm2"), norm(&t, affine[2], affine[3])?)?;
                         show(&format!("{name}.conv2"), (ops::conv(&n2, weights[2], weights[3])? + x)?)?
                     } else {
                         ops::res_block(&x, affine, weights)?
@@ -411,7 +487,12 @@ impl UNet {
             }
         }
         let (scale, shift) = (p("norm_out.scale".into())?, p("norm_out.shift".into())?);
-        let y = show("norm_out", ops::norm_act(&x, &rows(scale)?, &rows(shift)?, true)?)?;
+        let (scale, shift) = (rows(scale)?, rows(shift)?);
+        let y = match per_cell {
+            true => ops::cell_norm_act(&x, &scale, &shift, true)?,
+            false => ops::norm_act(&x, &scale, &shift, true)?,
+        };
+        let y = show("norm_out", y)?;
         show("conv_out", conv("conv_out", &y)?)
     }
 }

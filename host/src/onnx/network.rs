@@ -110,10 +110,13 @@ pub struct Network {
     pub provenance: Vec<(String, String)>,
 }
 
+const NO_ENLARGER: &str = "a student that enlarges pictures has no ONNX form; give one that draws them";
+
 impl Network {
     /// From a student image that was checked.
     pub fn from_image(image: &Image) -> Result<Network> {
         let info = image.info();
+        ensure!(image.bands().is_none(), NO_ENLARGER);
         let steps = usize::from(info.steps);
         // The operation that wrote a buffer last.
         let mut writer: BTreeMap<u16, usize> = BTreeMap::new();
@@ -213,6 +216,7 @@ impl Network {
         ensure!((1..=MAX_STEPS.into()).contains(&steps), "--steps {steps}: give 1 to {MAX_STEPS}");
         let net = &checkpoint.net;
         let arch = &net.arch;
+        ensure!(arch.base == 0, NO_ENLARGER);
         let p = |name: &str| values(&net.params, name);
         let dense = |name: &str| -> Result<Dense> {
             let weights = Weights::Float(p(&format!("embed.{name}.weight"))?);
@@ -227,7 +231,7 @@ impl Network {
                     let weights = Weights::Float(p(&format!("{name}.weight"))?);
                     Layer::Conv { kernel, weights, bias: p(&format!("{name}.bias"))?, residual }
                 }
-                NodeKind::NormAct { silu, film } => {
+                NodeKind::NormAct { silu, film, .. } => {
                     let (gamma, beta) = (p(&format!("{name}.scale"))?, p(&format!("{name}.shift"))?);
                     Layer::NormAct { group: GROUP, silu, film, gamma, beta }
                 }
@@ -236,7 +240,7 @@ impl Network {
                 NodeKind::Attention { heads } => Layer::Attention { heads },
             };
             let input = match node.input {
-                Input::State => None,
+                Input::State | Input::Base => None,
                 Input::Node(input) => Some(input),
             };
             let (height, width, channels) = (node.height, node.width, node.channels);

@@ -19,6 +19,7 @@ use std::sync::{Arc, RwLock};
 /// Weights for four bits are those that [`quantize`](super::quantize) rounds to.
 pub fn prepare(student: &UNet, steps: usize, form: WeightForm, progress: impl FnMut(usize, usize)) -> Result<UNet> {
     ensure!(learned(student, steps)?.is_none(), "this student was fine-tuned through its rounding already");
+    ensure!(student.arch.base == 0, "students that enlarge pictures are not fine-tuned through the rounding");
     let net = balance_attention(student)?;
     let (activations, moments) = calibrate(&net, steps, Calibration::Noise, form, progress)?;
     let mut tensors = net.params.tensors().clone();
@@ -155,7 +156,7 @@ impl Objective for Finetune {
         let (mut z, mut landed) = (batch.eps.clone(), vec![0.0; states.len()]);
         for step in 0..n {
             let phi = vec![angle(step, n) as f32; steps.len()];
-            let v = self.student.forward(&Query { z: &z, phi: &phi, class: &batch.class, w: Some(&w) })?;
+            let v = self.student.forward(&batch.query(&z, &phi, &w))?;
             z = rotate(&z, &v, &vec![d as f32; steps.len()])?;
             let now = flat(&z)?;
             for i in (0..steps.len()).filter(|i| steps[*i] == step) {

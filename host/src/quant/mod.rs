@@ -14,7 +14,7 @@ mod student;
 
 pub use finetune::{Finetune, prepare};
 pub use groups::{GroupedRow, quantize_groups};
-pub use observe::{Calibration, observe};
+pub use observe::{Calibration, calibration_classes, observe};
 pub use range::{Seen, quantize_row};
 pub use simulator::{Activation, Simulator, Trace};
 pub(crate) use student::time_row;

@@ -3,6 +3,7 @@
 use super::range::Seen;
 use crate::data::Dataset;
 use crate::diffusion::{angle_towards, rotate, start, to_batch, to_signed};
+use crate::enlarge;
 use crate::nn::{Query, UNet};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -19,27 +20,39 @@ const PICTURES: usize = 40;
 pub enum Calibration<'a> {
     /// Noise of all classes: a student's.
     Noise,
+    /// The same, for a student that enlarges these: bytes [count][H][W][C], a picture for each of
+    /// [`calibration_classes`].
+    Bases(&'a [u8]),
     /// Pictures of a data set, under their classes: an encoder's.
     Pictures(&'a Dataset),
+}
+
+/// First states of trajectories, and what they go under.
+struct Start {
+    z: Tensor,
+    class: Vec<u16>,
+    base: Option<Tensor>,
 }
 
 impl Calibration<'_> {
     /// The way of the trajectories.
     pub fn direction(&self) -> Direction {
         match self {
-            Calibration::Noise => Direction::ToPicture,
+            Calibration::Noise | Calibration::Bases(_) => Direction::ToPicture,
             Calibration::Pictures(_) => Direction::ToNoise,
         }
     }
 
-    /// First states and classes of the trajectories of strength `k`.
-    fn start(&self, net: &UNet, seed: u64, k: usize) -> Result<(Tensor, Vec<u16>)> {
+    /// The trajectories of strength `k`.
+    fn start(&self, net: &UNet, seed: u64, k: usize) -> Result<Start> {
         let first = k * PICTURES;
+        let from_noise = |base: Option<Tensor>| -> Result<Start> {
+            let z = start(&net.arch, seed.wrapping_add(first as u64), PICTURES, &Device::Cpu)?;
+            Ok(Start { z, class: calibration_classes(net.arch.classes), base })
+        };
         match self {
-            Calibration::Noise => {
-                let class = (0..PICTURES).map(|i| (i % net.arch.classes) as u16).collect();
-                Ok((start(&net.arch, seed.wrapping_add(first as u64), PICTURES, &Device::Cpu)?, class))
-            }
+            Calibration::Noise => from_noise(None),
+            Calibration::Bases(bases) => from_noise(Some(enlarge::bases(&net.arch, bases, &Device::Cpu)?)),
             Calibration::Pictures(data) => {
                 // Spread over the set, which may be sorted.
                 let all = PICTURES * STRENGTHS.len();
@@ -47,10 +60,15 @@ impl Calibration<'_> {
                 let values: Vec<f32> =
                     picks.iter().flat_map(|i| data.picture(*i).iter().map(|byte| to_signed(*byte))).collect();
                 let class = picks.iter().map(|i| data.labels[*i]).collect();
-                Ok((to_batch(&net.arch, &values, &Device::Cpu)?, class))
+                Ok(Start { z: to_batch(&net.arch, &values, &Device::Cpu)?, class, base: None })
             }
         }
     }
+}
+
+/// Classes of the pictures of every strength, where they are not a data set's.
+pub fn calibration_classes(classes: usize) -> Vec<u16> {
+    (0..PICTURES).map(|i| (i % classes) as u16).collect()
 }
 
 /// Values of every named activation, per step, over trajectories at several strengths. Names are
@@ -81,7 +99,7 @@ pub(super) fn walk(
     mut note: impl FnMut(usize, &str, &Tensor) -> candle_core::Result<()>,
 ) -> Result<()> {
     for (k, w) in STRENGTHS.iter().enumerate() {
-        let (mut z, class) = from.start(net, seed, k)?;
+        let Start { mut z, class, base } = from.start(net, seed, k)?;
         let w = vec![*w; PICTURES];
         for i in 0..steps {
             let phi = angle_towards(from.direction(), i, steps);
@@ -90,7 +108,8 @@ pub(super) fn walk(
                 note(i, name, &t)?;
                 Ok(t)
             };
-            let v = net.forward_observed(&Query { z: &z, phi: &phis, class: &class, w: Some(&w) }, &mut see)?;
+            let query = Query { z: &z, phi: &phis, class: &class, w: Some(&w), base: base.as_ref() };
+            let v = net.forward_observed(&query, &mut see)?;
             let next = angle_towards(from.direction(), i + 1, steps);
             z = rotate(&z, &v, &[(phi - next) as f32; PICTURES])?;
             progress(k * steps + i + 1, STRENGTHS.len() * steps);

@@ -108,7 +108,7 @@ impl Simulator {
                 None => Activation::zeros(node.element, len),
             };
             let source = match node.input {
-                Input::State => None,
+                Input::State | Input::Base => None,
                 Input::Node(n) => Some((&nodes[n], &self.graph.nodes[n])),
             };
             match node.kind {
@@ -145,7 +145,7 @@ impl Simulator {
                     };
                     (kernels.conv)(&conv, input, out, &mut []);
                 }
-                NodeKind::NormAct { silu, film: at } => {
+                NodeKind::NormAct { silu, film: at, .. } => {
                     let norm = &spec.norms[&node.name];
                     let norm = NormAct {
                         cells: node.height * node.width,

@@ -29,9 +29,9 @@ pub enum WeightForm {
 }
 
 impl WeightForm {
-    /// Of a layer. The first and the last convolution and the hidden layer are 1 % of the weights.
+    /// Of a layer. The first convolutions, the last and the hidden layer are 1 % of the weights.
     fn of(self, layer: &str) -> WeightForm {
-        if ["conv_in", "conv_out", "embed.hidden"].contains(&layer) { WeightForm::Int8 } else { self }
+        if ["conv_in", "conv_base", "conv_out", "embed.hidden"].contains(&layer) { WeightForm::Int8 } else { self }
     }
 
     /// As files are named.
@@ -60,10 +60,10 @@ pub fn quantize(
     quantize_from(checkpoint, steps, Calibration::Noise, form, progress)
 }
 
-/// As [`quantize`], calibrated from noise or, for an encoder, from pictures.
+/// As [`quantize`], calibrated from what the network starts from.
 ///
 /// # Errors
-/// As [`quantize`]; when an encoder is calibrated from noise, or a student from pictures.
+/// As [`quantize`]; when a network is calibrated from what it does not start from.
 pub fn quantize_from(
     checkpoint: &Checkpoint,
     steps: usize,
@@ -71,14 +71,23 @@ pub fn quantize_from(
     form: WeightForm,
     progress: impl FnMut(usize, usize),
 ) -> Result<StudentSpec> {
+    let enlarges = checkpoint.net.arch.base > 0;
     match (checkpoint.kind, from) {
         (Kind::Teacher, _) => bail!("a teacher needs two evaluations a step for guidance; distil it first"),
         (Kind::Student(n) | Kind::Encoder(n), _) if n != steps => {
             bail!("--steps {steps}: this {} was distilled for {n} steps", checkpoint.kind.describe())
         }
-        (Kind::Encoder(_), Calibration::Noise) => bail!("an encoder is calibrated on pictures: give --data"),
+        (Kind::Encoder(_), Calibration::Noise | Calibration::Bases(_)) => {
+            bail!("an encoder is calibrated on pictures: give --data")
+        }
         (Kind::Student(_) | Kind::Guided, Calibration::Pictures(_)) => {
             bail!("a student is calibrated on its own noise; leave --data out")
+        }
+        (Kind::Student(_) | Kind::Guided, Calibration::Noise) if enlarges => {
+            bail!("a student that enlarges pictures is calibrated on some: give --on STUDENT, which draws them")
+        }
+        (Kind::Student(_) | Kind::Guided, Calibration::Bases(_)) if !enlarges => {
+            bail!("this student draws pictures itself; leave --on out")
         }
         _ => {}
     }

@@ -1,8 +1,8 @@
 //! Seeded batches of a data set.
 
 use crate::data::Dataset;
-use crate::diffusion::{space_to_depth, to_signed};
-use crate::nn::Arch;
+use crate::enlarge;
+use crate::nn::{Arch, Query};
 use crate::noise::{Purpose, Stream};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -14,6 +14,8 @@ pub struct Batch {
     pub x: Tensor,
     /// Standard normal noise.
     pub eps: Tensor,
+    /// What is enlarged, in space-to-depth form, for networks that do so; `x` are its details.
+    pub base: Option<Tensor>,
     pub class: Vec<u16>,
     /// Uniform in [0, 1), spread evenly over the batch: one in each B-th part.
     pub t: Vec<f32>,
@@ -32,6 +34,11 @@ pub struct Address {
 }
 
 impl Batch {
+    /// What a network is asked of these pictures at states `z` and angles, with strengths `w`.
+    pub fn query<'a>(&'a self, z: &'a Tensor, phi: &'a [f32], w: &'a [f32]) -> Query<'a> {
+        Query { z, phi, class: &self.class, w: Some(w), base: self.base.as_ref() }
+    }
+
     /// Standard normal noise that is independent of `eps`, of its shape.
     pub fn fresh_noise(&self) -> candle_core::Result<Tensor> {
         let Address { seed, step, first } = self.address;
@@ -80,17 +87,20 @@ impl<'a> Batches<'a> {
     pub fn get(&mut self, step: u64, parts: usize) -> Result<Vec<Batch>> {
         let (n, len) = (self.size, self.arch.picture_len());
         let picks: Vec<usize> = (0..n).map(|i| self.index(step * n as u64 + i as u64)).collect();
+        let small = self.arch.base_shape();
         let (mut x, mut eps) = (vec![0.0; n * len], vec![0.0; n * len]);
-        x.par_chunks_mut(len).zip(eps.par_chunks_mut(len)).zip(&picks).enumerate().for_each_init(
-            || vec![0.0; len],
-            |buffer, (i, ((x, eps), pick))| {
-                for (b, v) in buffer.iter_mut().zip(self.data.picture(*pick)) {
-                    *b = to_signed(*v);
-                }
-                space_to_depth(self.arch, buffer, x);
+        // One value a picture where there is no base, so that there are as many chunks as pictures.
+        let base_len = small.picture_len().max(1);
+        let mut base = vec![0.0; n * base_len];
+        x.par_chunks_mut(len)
+            .zip(eps.par_chunks_mut(len))
+            .zip(base.par_chunks_mut(base_len))
+            .zip(&picks)
+            .enumerate()
+            .for_each(|(i, (((x, eps), base), pick))| {
+                enlarge::load(self.arch, self.data.picture(*pick), x, base);
                 Stream::new(self.seed, Purpose::TrainNoise, step as u32, i as u32).normals(eps);
-            },
-        );
+            });
         let scalars = Stream::new(self.seed, Purpose::TrainScalars, step as u32, 0);
         let (mut t, mut u) = (Vec::with_capacity(n), Vec::with_capacity(n));
         for i in 0..n {
@@ -105,6 +115,12 @@ impl<'a> Batches<'a> {
             Ok(Batch {
                 x: tensor(&x)?,
                 eps: tensor(&eps)?,
+                base: (self.arch.base > 0)
+                    .then(|| {
+                        let shape = (to - from, h, w, small.patch_channels());
+                        Tensor::from_slice(&base[from * base_len..to * base_len], shape, self.device)
+                    })
+                    .transpose()?,
                 class: picks[from..to].iter().map(|i| self.data.labels[*i]).collect(),
                 t: t[from..to].to_vec(),
                 u: u[from..to].to_vec(),

@@ -75,7 +75,7 @@ impl Objective for Moments {
         let segments: Vec<f64> = batch.t.iter().map(|t| n - 1.0 - (f64::from(*t) * n).floor().min(n - 1.0)).collect();
         let phi: Vec<f32> = segments.iter().map(|s| (FRAC_PI_2 - s * d) as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
-        let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+        let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, &batch.query(z, phi, &w));
 
         let said = ask(&live.student, &z, &phi)?;
         let landed = rotate(&z, &said, &vec![d as f32; phi.len()])?;

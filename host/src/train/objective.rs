@@ -96,7 +96,7 @@ impl Objective for Guidance {
     fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let phi: Vec<f32> = batch.t.iter().map(|t| t * FRAC_PI_2 as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
-        let v = guided_v(&*self.teacher, &z, &phi, &batch.class, &w)?;
+        let v = guided_v(&*self.teacher, &batch.query(&z, &phi, &w))?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }
 }
@@ -121,7 +121,7 @@ impl Objective for Halving {
         };
         let phi: Vec<f32> = batch.t.iter().map(starts).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, 1.0));
-        let teacher = |z: &Tensor, phi: &[f32]| guided_v(&self.teacher, z, phi, &batch.class, &w);
+        let teacher = |z: &Tensor, phi: &[f32]| guided_v(&self.teacher, &batch.query(z, phi, &w));
         let v = halving_target(self.direction, self.steps, &z, &phi, teacher)?;
         Ok(Targets { z, v, class: batch.class.clone(), w: Some(w), weight: None, phi })
     }

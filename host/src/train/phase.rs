@@ -85,7 +85,7 @@ fn shard_gradient(
     batch: usize,
 ) -> Result<(Tensor, GradStore)> {
     let t = objective.targets(shard, live)?;
-    let query = Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref() };
+    let query = Query { z: &t.z, phi: &t.phi, class: &t.class, w: t.w.as_deref(), base: shard.base.as_ref() };
     let mut loss = (objective.predict(net, &query)? - t.v.detach())?.sqr()?;
     if let Some(weight) = &t.weight {
         loss = loss.broadcast_mul(&Tensor::from_slice(weight, (weight.len(), 1, 1, 1), loss.device())?)?;
@@ -201,7 +201,7 @@ impl Phase<'_> {
                     || done == total
                 {
                     let net = learners[0].average();
-                    snapshot::take(self.run, self.name, self.kind, &net, pictures, self.device)?;
+                    snapshot::take(&self, &net, pictures)?;
                     self.run.report();
                     // Training is timed alone.
                     clock = Instant::now();

@@ -142,7 +142,7 @@ impl Objective for Segments {
             Jump::Average => &live.average,
             Jump::Student => &live.student,
         };
-        let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, z, phi, &batch.class, &w);
+        let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, &batch.query(z, phi, &w));
         let v = grid.target(&places, &z, |z, phi| ask(&*self.teacher, z, phi), |z, phi| ask(jump, z, phi))?;
         let weight = match self.weight {
             Weight::Even => None,

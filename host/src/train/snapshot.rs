@@ -1,11 +1,12 @@
 //! What a network draws while it learns: strips of pictures, one a class, from the same noise each time.
 
-use super::run_dir::RunDir;
+use super::phase::Phase;
+use crate::data::Dataset;
 use crate::diffusion::{self, SampleRequest, Sampler};
-use crate::nn::{Kind, UNet};
+use crate::enlarge;
+use crate::nn::{Arch, Kind, UNet};
 use crate::picture::write_png;
 use anyhow::{Context, Result};
-use candle_core::Device;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,31 +20,44 @@ const STEPS: usize = 16;
 const GUIDANCE: f32 = 1.0;
 const SEED: u64 = 1;
 
-/// Draws a strip into the run folder, where the network draws pictures.
-pub(super) fn take(run: &RunDir, phase: &str, kind: Kind, net: &UNet, pictures: u64, device: &Device) -> Result<()> {
+/// Draws a strip into the phase's run folder with its network as it is by now, where that draws pictures. One that
+/// enlarges does so to pictures of the data, halved.
+pub(super) fn take(phase: &Phase, net: &UNet, pictures: u64) -> Result<()> {
     let arch = &net.arch;
     let classes: Vec<u16> = (0..arch.classes.min(CLASSES)).map(|class| class as u16).collect();
-    let steps = match kind {
+    let steps = match phase.kind {
         Kind::Student(steps) => steps,
         Kind::Teacher | Kind::Guided => STEPS,
         // Makes noise of pictures: there is nothing to look at.
         Kind::Encoder(_) => return Ok(()),
     };
     let count = classes.len();
-    let request = SampleRequest { steps, seed: SEED, classes, w: GUIDANCE, sampler: Sampler::Deterministic };
-    let values = diffusion::sample(net, &request, device, |_| ())?;
-    let row = arch.width * arch.channels;
+    let bases = if arch.base > 0 { halved(phase.data, &classes, arch) } else { Vec::new() };
+    let request = SampleRequest { steps, seed: SEED, classes, w: GUIDANCE, sampler: Sampler::Deterministic, bases };
+    let values = diffusion::sample(net, &request, phase.device, |_| ())?;
+    let drawn = match arch.base {
+        0 => values.iter().map(|v| diffusion::to_byte(*v)).collect(),
+        _ => enlarge::join(arch, &request.bases, &values),
+    };
+    let (height, width, channels) = arch.data_shape();
+    let row = width * channels;
     // Pictures lie one after the other; a strip has them side by side.
-    let mut strip = Vec::with_capacity(values.len());
-    for y in 0..arch.height {
-        for picture in values.chunks_exact(arch.picture_len()) {
-            strip.extend(picture[y * row..(y + 1) * row].iter().map(|v| diffusion::to_byte(*v)));
+    let mut strip = Vec::with_capacity(drawn.len());
+    for y in 0..height {
+        for picture in drawn.chunks_exact(height * row) {
+            strip.extend(&picture[y * row..(y + 1) * row]);
         }
     }
-    let folder = run.path(FOLDER);
+    let folder = phase.run.path(FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let file = folder.join(format!("{phase}-{pictures:012}.png"));
-    write_png(&file, &strip, arch.height, arch.width * count, arch.channels)
+    let file = folder.join(format!("{}-{pictures:012}.png", phase.name));
+    write_png(&file, &strip, height, width * count, channels)
+}
+
+/// The first picture of every class, at half its size; any picture for a class that has none.
+fn halved(data: &Dataset, classes: &[u16], arch: &Arch) -> Vec<u8> {
+    let first = |class: &u16| data.labels.iter().position(|label| label == class).unwrap_or_default();
+    classes.iter().flat_map(|class| enlarge::halved(arch, data.picture(first(class)))).collect()
 }
 
 /// The snapshots of a phase in a run folder: pictures that it had learnt from, and the file.
