@@ -22,6 +22,11 @@ pub struct Builder {
     int64s: BTreeMap<Vec<i64>, Value>,
 }
 
+/// What a type is called in names of constants.
+fn type_name(data_type: DataType) -> String {
+    format!("{data_type:?}").to_lowercase()
+}
+
 impl Builder {
     /// Adds a node with one output, which gets the node's name.
     pub fn node(&mut self, op: &str, name: &str, input: &[&str], attributes: &[Attribute]) -> Value {
@@ -49,6 +54,50 @@ impl Builder {
     /// An f32 constant; no dimensions for a scalar.
     pub fn f32s(&mut self, name: &str, dims: &[usize], values: &[f32]) -> Value {
         self.constant(name, dims, DataType::Float, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// A scalar, stored once; `value` in text is part of its name.
+    fn scalar(&mut self, data_type: DataType, value: &str, raw_data: Vec<u8>) -> Value {
+        let name = format!("{}.{value}", type_name(data_type));
+        if !self.graph.initializer.iter().any(|t| t.name == name) {
+            self.constant(&name, &[], data_type, raw_data);
+        }
+        name
+    }
+
+    /// An f32 scalar.
+    pub fn float(&mut self, value: f32) -> Value {
+        self.scalar(DataType::Float, &value.to_string(), value.to_le_bytes().into())
+    }
+
+    /// A uint8 scalar.
+    pub fn u8(&mut self, value: u8) -> Value {
+        self.scalar(DataType::UInt8, &value.to_string(), vec![value])
+    }
+
+    /// An int16 scalar.
+    pub fn i16(&mut self, value: i16) -> Value {
+        self.scalar(DataType::Int16, &value.to_string(), value.to_le_bytes().into())
+    }
+
+    /// An int32 scalar.
+    pub fn i32(&mut self, value: i32) -> Value {
+        self.scalar(DataType::Int32, &value.to_string(), value.to_le_bytes().into())
+    }
+
+    /// An int64 scalar.
+    pub fn i64(&mut self, value: i64) -> Value {
+        self.scalar(DataType::Int64, &value.to_string(), value.to_le_bytes().into())
+    }
+
+    /// A uint8 constant.
+    pub fn u8s(&mut self, name: &str, dims: &[usize], values: &[u8]) -> Value {
+        self.constant(name, dims, DataType::UInt8, values.to_vec())
+    }
+
+    /// An int64 constant with a name of its own.
+    pub fn i64s(&mut self, name: &str, dims: &[usize], values: &[i64]) -> Value {
+        self.constant(name, dims, DataType::Int64, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
     /// An int8 constant.

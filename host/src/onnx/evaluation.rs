@@ -1,13 +1,15 @@
-//! One evaluation of a network, and the step that it moves the state, as ONNX operators.
+//! One evaluation of a network, and the step that it moves the state, in the operators that runtimes and compilers look
+//! for: in float, or quantized for one step. With the core's own arithmetic it is in `integers.rs`.
 //!
 //! Pictures are [N, channels, height, width], as ONNX's operators want them; the patches of the network are made
 //! and undone inside the graph.
 
-use super::builder::{Attribute, Builder, Value, value_info};
+use super::builder::{Attribute, Builder, Value};
+use super::frame;
 use super::network::{Dense, Layer, Network, Op, Weights, rows};
 use super::proto::DataType;
 use super::{Form, Options};
-use crate::export::{GROUPNORM_EPS, Quant};
+use crate::export::GROUPNORM_EPS;
 use crate::nn::{GUIDANCE_FEATURES, MAX_GUIDANCE};
 use fewstep_core::format::Element;
 use std::collections::BTreeMap;
@@ -15,10 +17,12 @@ use std::collections::BTreeMap;
 /// Builds the graph. Everything that `options` may ask for was checked.
 pub fn evaluation(net: &Network, options: Options) -> Builder {
     let mut e = Evaluation { net, options, b: Builder::default(), zeros: BTreeMap::new() };
-    e.inputs();
+    frame::inputs(&mut e.b, net, options.step);
     let film = e.film();
-    let depth = e.patches(&film);
-    e.outputs(&depth);
+    let patches = e.patches(&film);
+    let (keep, turn) = frame::turns(net);
+    let (keep, turn) = (e.of_step("next.keep", &[], &keep), e.of_step("next.turn", &[], &turn));
+    frame::outputs(&mut e.b, net, &patches, &keep, &turn);
     e.b
 }
 
@@ -34,30 +38,6 @@ struct Evaluation<'a> {
 }
 
 impl Evaluation<'_> {
-    fn picture(&self) -> [Option<usize>; 4] {
-        let (h, w, c) = self.net.shape;
-        [None, Some(c), Some(h), Some(w)]
-    }
-
-    fn inputs(&mut self) {
-        let (net, picture) = (self.net, self.picture());
-        let mut inputs = vec![value_info(
-            "z",
-            DataType::Float,
-            &picture,
-            "state: standard normal noise before the first step, then the output next",
-        )];
-        if self.options.step.is_none() {
-            let doc = format!("0 to {}", net.phi.len() - 1);
-            inputs.push(value_info("step", DataType::Int64, &[], &doc));
-        }
-        let doc = format!("0 to {}", net.classes - 1);
-        inputs.push(value_info("class", DataType::Int64, &[None], &doc));
-        let doc = format!("guidance strength, {} to {}, 0 for none", net.guidance_range.0, net.guidance_range.1);
-        inputs.push(value_info("w", DataType::Float, &[None], &doc));
-        self.b.graph.input = inputs;
-    }
-
     /// A row of a table [N][...], its dimensions behind N: the step's, known now or given at run time.
     fn of_step(&mut self, name: &str, dims: &[usize], table: &[Vec<f32>]) -> Value {
         if let Some(step) = self.options.step {
@@ -85,30 +65,14 @@ impl Evaluation<'_> {
         name
     }
 
-    /// The zero points [N] of an int8 value.
-    fn zero_point(&mut self, name: &str, quant: &[Quant]) -> Value {
-        let points: Vec<i8> = quant.iter().map(|q| q.zero_point as i8).collect();
-        let name = format!("{name}.zero_point");
-        match self.options.step {
-            Some(step) => self.b.i8s(&name, &[], &[points[step]]),
-            None if points.iter().all(|p| *p == points[0]) => self.b.i8s(&name, &[], &[points[0]]),
-            None => {
-                let table = self.b.i8s(&format!("{name}.table"), &[points.len()], &points);
-                self.b.node("Gather", &name, &[&table, "step"], &[Attribute::Int("axis", 0)])
-            }
-        }
-    }
-
     /// Scale and zero point of what `op` stores; None in a float network.
     fn quant(&mut self, op: &Op) -> Option<(Value, Value)> {
-        if self.options.form == Form::Float || op.quant.is_empty() {
-            return None;
-        }
-        let scales: Vec<Vec<f32>> = op.quant.iter().map(|q| vec![q.scale]).collect();
-        let scale = self.of_step(&format!("{}.scale", op.name), &[], &scales);
-        let zero = match op.quant.iter().all(|q| q.zero_point == 0) {
-            true => self.zero(op.element),
-            false => self.zero_point(&op.name, &op.quant),
+        let (Form::Qdq, Some(step)) = (self.options.form, self.options.step) else { return None };
+        let quant = op.quant.get(step)?;
+        let scale = self.b.f32s(&format!("{}.scale", op.name), &[], &[quant.scale]);
+        let zero = match quant.zero_point {
+            0 => self.zero(op.element),
+            point => self.b.i8s(&format!("{}.zero_point", op.name), &[], &[point as i8]),
         };
         Some((scale, zero))
     }
@@ -230,10 +194,7 @@ impl Evaluation<'_> {
     fn patches(&mut self, film: &Film) -> Value {
         let net = self.net;
         let mut done: Vec<Value> = Vec::new();
-        let state = match net.patch {
-            1 => "z".into(),
-            p => self.b.node("SpaceToDepth", "z.patches", &["z"], &[Attribute::Int("blocksize", p as i64)]),
-        };
+        let state = frame::state(&mut self.b, net);
         for (i, op) in net.ops.iter().enumerate() {
             let x = op.input.map_or(state.clone(), |input| done[input].clone());
             let y = match &op.layer {
@@ -311,8 +272,8 @@ impl Evaluation<'_> {
         self.b.node("Conv", name, &[x, &weights, &bias], &window)
     }
 
-    /// A convolution's bias. In a quantized graph for one step it is int32 with the scale of the accumulator, which
-    /// compilers for integer hardware look for; over several steps that scale is not one number.
+    /// A convolution's bias. In a quantized graph it is int32 with the scale of the accumulator, which compilers for
+    /// integer hardware look for.
     fn conv_bias(&mut self, op: &Op, weights: &Weights, bias: &[f32]) -> Value {
         let name = format!("{}.bias", op.name);
         let input = op.input.and_then(|i| self.net.ops[i].quant.get(self.options.step?));
@@ -384,29 +345,6 @@ impl Evaluation<'_> {
         let mixed = b.node("Transpose", &format!("{name}.planes"), &[&mixed], &swap);
         let shape = b.int64s(&[0, op.channels as i64, op.height as i64, op.width as i64]);
         b.node("Reshape", name, &[&mixed, &shape], &[])
-    }
-
-    /// v, and the state after the step: next = cos(d) z - sin(d) v, d the difference of two angles.
-    fn outputs(&mut self, patches: &str) {
-        let net = self.net;
-        match net.patch {
-            1 => self.b.node("Identity", "v", &[patches], &[]),
-            p => self.b.node("DepthToSpace", "v", &[patches], &[Attribute::Int("blocksize", p as i64)]),
-        };
-        let turns: Vec<f64> = (0..net.phi.len())
-            .map(|i| f64::from(net.phi[i]) - net.phi.get(i + 1).map_or(0.0, |phi| f64::from(*phi)))
-            .collect();
-        let table = |f: fn(f64) -> f64| -> Vec<Vec<f32>> { turns.iter().map(|d| vec![f(*d) as f32]).collect() };
-        let keep = self.of_step("next.keep", &[], &table(f64::cos));
-        let turn = self.of_step("next.turn", &[], &table(f64::sin));
-        let kept = self.b.node("Mul", "next.kept", &["z", &keep], &[]);
-        let turned = self.b.node("Mul", "next.turned", &["v", &turn], &[]);
-        self.b.node("Sub", "next", &[&kept, &turned], &[]);
-        let picture = self.picture();
-        self.b.graph.output = vec![
-            value_info("next", DataType::Float, &picture, "state after the step; after the last, the picture, -1 to 1"),
-            value_info("v", DataType::Float, &picture, "the network's prediction, for other samplers"),
-        ];
     }
 }
 

@@ -1,12 +1,15 @@
 //! A student's one evaluation as an ONNX file, for runtimes and compilers of other hardware: standard operators only.
 //! What the file takes and gives is in `docs/onnx.md`.
 
+mod arithmetic;
 mod builder;
 mod evaluation;
+mod frame;
+mod integers;
 mod network;
 pub mod proto;
 
-pub use network::{Layer, Network};
+pub use network::{Layer, Network, Op};
 
 use anyhow::{Result, ensure};
 use prost::Message;
@@ -23,7 +26,8 @@ pub const IR_VERSION: i64 = 13;
 pub enum Form {
     /// f32 everywhere; weights of an image dequantized
     Float,
-    /// int8 weights, and QuantizeLinear and DequantizeLinear around every value that the student image quantizes
+    /// The student image's integers: for any step those of the core, bit for bit; for one step (--step) int8 weights, and
+    /// QuantizeLinear and DequantizeLinear around every value, as compilers for other hardware want it
     Qdq,
 }
 
@@ -47,12 +51,16 @@ pub fn write(net: &Network, options: Options) -> Result<ModelProto> {
     if options.form == Form::Qdq {
         ensure!(net.ops.iter().any(|op| !op.quant.is_empty()), "a float network has no scales: quantize it first");
     }
-    let mut graph = evaluation::evaluation(net, options).graph;
+    let evaluation = |net: &Network| match options {
+        Options { form: Form::Qdq, step: None } => integers::evaluation(net),
+        _ => evaluation::evaluation(net, options),
+    };
+    let mut graph = evaluation(net).graph;
     if !names_are_unique(&graph) {
         // An image may name its operations as it likes.
         let mut plain = net.clone();
         plain.ops.iter_mut().enumerate().for_each(|(i, op)| op.name = format!("op.{i}"));
-        graph = evaluation::evaluation(&plain, options).graph;
+        graph = evaluation(&plain).graph;
         ensure!(names_are_unique(&graph), "two values of the graph have one name");
     }
     graph.name = "evaluation".into();

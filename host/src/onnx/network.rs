@@ -6,9 +6,10 @@ use crate::export::{GROUP, Graph, Input, NodeKind, Quant};
 use crate::nn::{Checkpoint, Kind, MAX_GUIDANCE, Params};
 use crate::quant::time_row;
 use anyhow::{Context, Result, bail, ensure};
+use fewstep_core::Direction;
 use fewstep_core::format::limits::MAX_STEPS;
 use fewstep_core::format::op::NONE;
-use fewstep_core::format::{Element, Image, Layout, OpRepr};
+use fewstep_core::format::{Element, Image, Layout, OpRepr, Params as StepParams};
 use fewstep_core::ops::{self, blocks};
 use std::collections::BTreeMap;
 
@@ -84,6 +85,8 @@ pub struct Op {
     pub element: Element,
     /// Scale and zero point of the output at every step; empty in a float network and for a float output.
     pub quant: Vec<Quant>,
+    /// The core's parameters at every step; empty in a float network.
+    pub params: Vec<StepParams>,
 }
 
 /// A student's network.
@@ -98,6 +101,8 @@ pub struct Network {
     pub guidance_range: (f32, f32),
     /// [N]: angle at which each step starts.
     pub phi: Vec<f32>,
+    /// Which way the steps go: a student's to the picture, an encoder's to noise.
+    pub direction: Direction,
     /// [N][embed]
     pub time: Vec<Vec<f32>>,
     /// [classes][embed]
@@ -171,6 +176,7 @@ impl Network {
                 channels: buffer.channels.into(),
                 element: buffer.element,
                 quant,
+                params: (0..steps).map(|step| image.params(step, i)).collect(),
             });
             writer.insert(dst, i);
         }
@@ -186,6 +192,7 @@ impl Network {
             embed: info.embed.into(),
             guidance_range: (info.w_min, info.w_max),
             phi: (0..steps).map(|step| image.phi(step)).collect(),
+            direction: info.direction,
             time: (0..steps).map(|step| image.time(step).to_vec()).collect(),
             class: image.f32s(t.class).to_vec(),
             guidance: image.f32s(t.guidance).to_vec(),
@@ -244,7 +251,17 @@ impl Network {
                 Input::Node(input) => Some(input),
             };
             let (height, width, channels) = (node.height, node.width, node.channels);
-            ops.push(Op { name, input, layer, height, width, channels, element: Element::F32, quant: Vec::new() });
+            ops.push(Op {
+                name,
+                input,
+                layer,
+                height,
+                width,
+                channels,
+                element: Element::F32,
+                quant: Vec::new(),
+                params: Vec::new(),
+            });
         }
         let phi: Vec<f32> = (0..steps).map(|i| angle_towards(checkpoint.kind.direction(), i, steps) as f32).collect();
         let mut class = p("embed.class")?;
@@ -262,6 +279,7 @@ impl Network {
             guidance_range: (0.0, MAX_GUIDANCE as f32),
             time: phi.iter().map(|phi| time_row(net, *phi)).collect::<Result<_>>()?,
             phi,
+            direction: checkpoint.kind.direction(),
             class,
             guidance: p("embed.guidance")?,
             hidden: dense("hidden")?,

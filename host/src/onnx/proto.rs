@@ -8,10 +8,12 @@ use prost::{Message, Oneof};
 #[repr(i32)]
 pub enum DataType {
     Float = 1,
+    UInt8 = 2,
     Int8 = 3,
     Int16 = 5,
     Int32 = 6,
     Int64 = 7,
+    Double = 11,
 }
 
 /// Kinds of attributes, `AttributeProto.AttributeType`.
