@@ -22,21 +22,37 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 # Class, the package's subcategories that make it up, and whether a mirror image belongs to it.
-CLASSES = [
-    ("face", ["face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical", "face-sleepy",
-              "face-unwell", "face-hat", "face-glasses", "face-concerned", "face-negative"], True),
-    ("hand", ["hand-fingers-open", "hand-fingers-partial", "hand-single-finger", "hand-fingers-closed", "hands"], True),
-    ("animal", ["animal-mammal", "animal-amphibian", "animal-reptile", "cat-face", "monkey-face"], True),
-    ("bird fish insect", ["animal-bird", "animal-marine", "animal-bug"], True),
-    ("plant", ["plant-flower", "plant-other", "food-fruit", "food-vegetable"], True),
-    ("meal", ["food-prepared", "food-asian", "food-sweet", "drink", "dishware"], True),
-    ("vehicle", ["transport-ground", "transport-water", "transport-air"], True),
-    ("building", ["place-building", "place-religious", "place-other", "place-geographic"], True),
-    ("sky", ["sky & weather"], True),
-    ("clothing", ["clothing"], True),
-    ("tool", ["tool", "household", "office", "computer", "science", "medical", "writing", "musical-instrument"], True),
-    ("flag", ["country-flag"], False),
-]
+SETS = {
+    "faces": [
+        ("smiling", ["face-smiling"], True),
+        ("loving", ["face-affection"], True),
+        ("playful", ["face-tongue", "face-hat", "face-glasses"], True),
+        ("hands", ["face-hand", "monkey-face"], True),
+        ("calm", ["face-neutral-skeptical"], True),
+        ("tired", ["face-sleepy", "face-unwell"], True),
+        ("worried", ["face-concerned"], True),
+        ("monster", ["face-negative", "face-costume"], True),
+        ("cat", ["cat-face"], True),
+        ("heart", ["heart"], True),
+        ("shape", ["geometric"], True),
+        ("clock", ["time"], False),
+    ],
+    "all": [
+        ("face", ["face-smiling", "face-affection", "face-tongue", "face-hand", "face-neutral-skeptical", "face-sleepy",
+                  "face-unwell", "face-hat", "face-glasses", "face-concerned", "face-negative"], True),
+        ("hand", ["hand-fingers-open", "hand-fingers-partial", "hand-single-finger", "hand-fingers-closed", "hands"], True),
+        ("animal", ["animal-mammal", "animal-amphibian", "animal-reptile", "cat-face", "monkey-face"], True),
+        ("bird fish insect", ["animal-bird", "animal-marine", "animal-bug"], True),
+        ("plant", ["plant-flower", "plant-other", "food-fruit", "food-vegetable"], True),
+        ("meal", ["food-prepared", "food-asian", "food-sweet", "drink", "dishware"], True),
+        ("vehicle", ["transport-ground", "transport-water", "transport-air"], True),
+        ("building", ["place-building", "place-religious", "place-other", "place-geographic"], True),
+        ("sky", ["sky & weather"], True),
+        ("clothing", ["clothing"], True),
+        ("tool", ["tool", "household", "office", "computer", "science", "medical", "writing", "musical-instrument"], True),
+        ("flag", ["country-flag"], False),
+    ],
+}
 HELD_BACK = 8  # one in so many emoji is a test picture
 
 
@@ -102,6 +118,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("package", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--set", choices=SETS, default="faces", help="moods of faces and a few things as round, or emoji of all kinds")
     parser.add_argument("--side", type=int, default=32)
     parser.add_argument("--pictures", type=int, default=1500, help="training pictures a class")
     parser.add_argument("--test-pictures", type=int, default=100, help="test pictures a class")
@@ -112,7 +129,7 @@ def main():
     source = Font(args.font) if args.font else Package(args.package)
     random = np.random.default_rng(args.seed)
     splits = {"train": ([], []), "test": ([], [])}
-    for label, (name, subcategories, mirror) in enumerate(CLASSES):
+    for label, (name, subcategories, mirror) in enumerate(SETS[args.set]):
         members = [e for e in entries if e["subcategory"] in subcategories and e["has_img_google"]]
         emoji = {"train": [], "test": []}
         for i, entry in enumerate(members):
@@ -128,7 +145,7 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     for split, (pictures, labels) in splits.items():
         np.savez_compressed(args.out / f"{split}.npz", arr_0=np.stack(pictures), arr_1=np.array(labels, dtype=np.int64))
-    (args.out / "classes.txt").write_text("".join(f"{name}\n" for name, _, _ in CLASSES))
+    (args.out / "classes.txt").write_text("".join(f"{name}\n" for name, _, _ in SETS[args.set]))
 
 
 if __name__ == "__main__":
