@@ -35,7 +35,7 @@ fn number(name: &str, default: u32) -> u32 {
 pub fn fuzz(what: &str, images: u32, mut once: impl FnMut(&mut Random) -> bool) {
     let seed = number("FEWSTEP_FUZZ_SEED", 1);
     // Miri takes a thousand times as long.
-    let images = if cfg!(miri) { images / 100 } else { images * number("FEWSTEP_FUZZ", 1) };
+    let images = if cfg!(miri) { images / 300 } else { images * number("FEWSTEP_FUZZ", 1) };
     let (start, mut accepted, mut longest) = (Instant::now(), 0u32, Duration::ZERO);
     for image in 0..images {
         let before = Instant::now();
@@ -46,7 +46,7 @@ pub fn fuzz(what: &str, images: u32, mut once: impl FnMut(&mut Random) -> bool) 
     println!(
         "{what}: {images} images without a panic, {accepted} accepted, {time:.1} s, longest {longest:?}, seed {seed}"
     );
-    assert!(longest < Duration::from_secs(20), "{what}: one image took {longest:?}");
+    assert!(cfg!(miri) || longest < Duration::from_secs(20), "{what}: one image took {longest:?}");
     assert!(accepted > 0 && accepted < images, "{what}: the mutations are too harsh or too mild: {accepted} accepted");
 }
 

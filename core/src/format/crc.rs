@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn halves_equal_bytes() {
-        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        for (from, to) in [(0, 100_000), (1, 99_999), (3, 3), (5, 6), (7, 10), (9, 13)] {
+        let bytes: Vec<u8> = (0..1_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        for (from, to) in [(0, 1_000), (1, 999), (3, 3), (5, 6), (7, 10), (9, 13)] {
             assert_eq!(by_halves(!7, &bytes[from..to]), by_bytes(!7, &bytes[from..to]));
         }
     }

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn utf8_is_what_the_library_says() {
         // All starts of two bytes, with every kind of byte behind them.
-        for start in 0..=u16::MAX {
+        for start in (0..=u16::MAX).step_by(if cfg!(miri) { 251 } else { 1 }) {
             let [a, b] = start.to_be_bytes();
             assert_eq!(is_utf8(&[a, b]), core::str::from_utf8(&[a, b]).is_ok(), "{a:x} {b:x}");
             for c in [0, 0x7f, 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xff] {

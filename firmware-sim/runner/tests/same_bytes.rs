@@ -10,9 +10,7 @@ use std::sync::OnceLock;
 
 use common::{quiet, simulator};
 use fewstep_core::{Backend, Model, Session};
-use fewstep_runner::{
-    Board, Error, Image, Options, Outcome, Program, Request, Sampler, Simulator, Status, boards_dir,
-};
+use fewstep_runner::{Board, Error, Image, Options, Outcome, Program, Request, Sampler, Simulator, Status, boards_dir};
 
 /// Bars of the project.
 const FIRMWARE_BYTES: u32 = 96 << 10;
