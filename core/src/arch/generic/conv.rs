@@ -293,9 +293,10 @@ impl<Q> Block<'_, Q> {
                 }
             };
             let (_, count) = plan.channels::<S, Q::Products>(p, round);
-            let row = groups::<S, Q::Products>(count) * panel.stride * p.kernel;
-            let rows = panel.values.chunks_exact(row).take(p.kernel);
-            for (weights, starts) in rows.zip(starts.chunks_exact_mut(lanes)) {
+            let tap = groups::<S, Q::Products>(count) * panel.stride;
+            let taps = panel.values.chunks_exact(tap).take(p.kernel * p.kernel);
+            for (i, weights) in taps.enumerate() {
+                let starts = &mut starts[i / p.kernel * lanes..][..lanes];
                 if panel.stride == lanes {
                     Q::Products::count::<NV>(s, weights, starts);
                 } else {

@@ -23,11 +23,12 @@ pub(super) fn across<S: Simd, B: Line, const NV: usize>(s: S, sums: &Sums, tiles
     for (tile, out) in partial.chunks_exact_mut(B::OUT * NV * S::LANES).enumerate().take(tiles) {
         for v in 0..NV {
             let mut m = [s.splat(0); CELLS];
-            for (m, sums) in m.iter_mut().zip(sums).take(B::IN) {
-                *m = s.load(&sums[tile][v * S::LANES..]);
+            for j in 0..B::IN {
+                m[j] = s.load(&sums[j][tile][v * S::LANES..]);
             }
-            for (x, &value) in B::outputs(s, m).iter().enumerate().take(B::OUT) {
-                s.store(value, &mut out[(x * NV + v) * S::LANES..]);
+            let y = B::outputs(s, m);
+            for x in 0..B::OUT {
+                s.store(y[x], &mut out[(x * NV + v) * S::LANES..]);
             }
         }
     }
@@ -73,8 +74,8 @@ impl Strip<'_> {
                         for v in 0..NV {
                             let at = from + (tile * B::OUT + x) * cell + v * S::LANES;
                             let mut m = [s.splat(0); CELLS];
-                            for (m, partial) in m.iter_mut().zip(indices).take(A::IN) {
-                                *m = s.load(&partial[at..]);
+                            for i in 0..A::IN {
+                                m[i] = s.load(&indices[i][at..]);
                             }
                             let y = A::outputs(s, m);
                             for r in 0..A::OUT {
