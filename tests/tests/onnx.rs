@@ -634,6 +634,19 @@ fn files_take_and_give_what_the_documentation_says() {
     }
 }
 
+/// An encoder's steps all turn towards noise, the last one too.
+#[test]
+fn an_encoder_ends_at_noise() {
+    let bytes = read_aligned(&project().join("assets/fashion-mnist-encoder-4.fsw")).unwrap();
+    let net = Network::from_image(&Image::parse(&bytes).unwrap()).unwrap();
+    let model = write(&net, Options { form: Form::Qdq, step: None }).unwrap();
+    let table = graph(&model).initializer.iter().find(|t| t.name == "next.turn.table").unwrap();
+    let turns: Vec<f32> = table.raw_data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let eighth = -(std::f64::consts::FRAC_PI_8.sin() as f32);
+    assert_eq!(turns.len(), 4);
+    assert!(turns.iter().all(|turn| (turn - eighth).abs() < 1e-6), "{turns:?}");
+}
+
 /// An image names its operations as it likes; the file's names are its own then.
 #[test]
 fn names_that_collide_are_replaced() {

@@ -54,7 +54,8 @@ fn records(image: &StudentImage) -> Result<Image<'_>> {
     Image::parse(image.bytes()).map_err(|e| anyhow::anyhow!("{}: {e}", image.name))
 }
 
-fn describe_image(image: &StudentImage) -> Result<Value> {
+/// All that an image says about itself.
+pub fn describe_image(image: &StudentImage) -> Result<Value> {
     let model = image.model()?;
     let info = model.info();
     let provenance: serde_json::Map<String, Value> =

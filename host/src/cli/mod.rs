@@ -15,7 +15,7 @@ mod fit;
 mod flash;
 mod import;
 mod inpaint;
-mod inspect;
+pub mod inspect;
 mod interrupt;
 mod key;
 mod morph;
