@@ -183,9 +183,9 @@ pub(crate) fn execute(
             let input = typed::<i16>(input);
             if ENLARGES && per_cell {
                 let norm = NormAct { cells: 1, ..norm };
-                let outs = out.chunks_exact_mut((channels * dst.element.bytes() as usize).max(1));
-                for (input, out) in input.chunks_exact(channels.max(1)).zip(outs) {
-                    (kernels.norm_act)(&norm, input, typed_out(out));
+                let cell_bytes = channels * dst.element.bytes() as usize;
+                for (cell, out) in out.chunks_exact_mut(cell_bytes.max(1)).enumerate() {
+                    (kernels.norm_act)(&norm, part(input, cell * channels, channels), typed_out(out));
                 }
             } else {
                 (kernels.norm_act)(&norm, input, typed_out(out));

@@ -46,7 +46,7 @@ fn repair(bytes: &mut [u8]) {
 
 #[test]
 fn loader_and_one_step() {
-    let corpus: [&[u8]; 4] = [
+    let corpus: [&[u8]; 5] = [
         include_bytes!("images/plain.fsw"),
         include_bytes!("images/attention.fsw"),
         include_bytes!("images/colour.fsw"),

@@ -35,7 +35,7 @@ fn image_of(random: Random, side: usize, channels: usize, heads: usize, steps: u
 
 /// An image that enlarges, in bands as low as they get.
 fn bands() -> Vec<u8> {
-    let arch = Arch { middle: 1, widths: vec![32], embed: 8, ..Arch::for_enlarging(48, 4, 1, 2) };
+    let arch = Arch { middle: 1, widths: vec![24], embed: 8, ..Arch::for_enlarging(48, 4, 1, 2) };
     let spec = random_student(&arch, 1, 1);
     let write = |arena_limit| {
         let exported = write_image(&spec, &ExportOptions { arena_limit, scratch_bytes: 0, ..ExportOptions::default() });

@@ -67,6 +67,17 @@ fn minimal_draws_and_does_not_grow() {
     assert!(size.code <= CODE_BYTES, "{size:?}");
 }
 
+/// The core's feature for images that enlarge: it costs this much, and nothing in it can panic either.
+#[test]
+fn what_enlarges_is_small_and_cannot_panic() {
+    const ENLARGE_BYTES: u64 = 3_000;
+    let Some(program) = built("minimal", &["fewstep-core/enlarge"]) else { return };
+    assert_eq!(program.panics().unwrap(), [""; 0]);
+    let size = program.size(std::fs::metadata(path(FOUR_STEPS)).unwrap().len()).unwrap();
+    common::say(&format!("minimal with enlarge: {size:?}"));
+    assert!(size.code <= CODE_BYTES + ENLARGE_BYTES, "{size:?}");
+}
+
 #[test]
 fn a_watchdog_is_fed_while_pictures_are_drawn_on_a_timer() {
     let Some(program) = built("watchdog", &[]) else { return };

@@ -193,15 +193,17 @@ pub fn run(args: Args) -> Result<()> {
         let pictures: Vec<_> = drawn.each().zip(&classes).enumerate().map(|(i, (p, class))| {
             json!({ "seed": args.seed.wrapping_add(i as u64), "class": class, "crc32c": fewstep_core::format::crc::crc32c(p) })
         }).collect();
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&json!({
-                "file": args.file, "steps": drawn.steps, "guidance": args.guidance, "backend": drawn.backend,
-                "shape": [h, w, c], "upscale": args.upscale, "consistency": agreement, "evaluations_per_picture": drawn.evaluations,
-                "seconds": drawn.seconds, "seconds_per_picture": each, "pictures": pictures,
-                "out": out, "npz": args.npz,
-            }))?
-        );
+        let mut page = json!({
+            "file": args.file, "steps": drawn.steps, "guidance": args.guidance, "backend": drawn.backend,
+            "shape": [h, w, c], "evaluations_per_picture": drawn.evaluations,
+            "seconds": drawn.seconds, "seconds_per_picture": each, "pictures": pictures,
+            "out": out, "npz": args.npz,
+        });
+        if let Some(agreement) = agreement {
+            page["upscale"] = json!(args.upscale);
+            page["consistency"] = json!(agreement);
+        }
+        println!("{}", serde_json::to_string_pretty(&page)?);
     } else {
         println!(
             "{} pictures of {} in {:.3} s ({:.2} ms each, {}){}",
