@@ -294,6 +294,35 @@ def ncnn(bf16):
     return engine
 
 
+def litert(activations):
+    def engine(files, batch):
+        from ai_edge_litert.interpreter import Interpreter
+
+        import litert as writer
+
+        def named(inputs):
+            values = np.ascontiguousarray(inputs.z.transpose(0, 2, 3, 1)), inputs.label.astype(np.int32), inputs.w[:, None]
+            return dict(zip(writer.INPUTS, values))
+
+        content = writer.student(files.checkpoint, 0, STEPS, batch)
+        if activations != "f32":
+            seen = [named(files.inputs(batch, 1000 + i)) for i in range(CALIBRATION // batch)]
+            content = writer.quantized(content, seen if activations == "static" else None)
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
+        signature = interpreter.get_signature_runner(writer.SIGNATURE)
+        signature(**named(files.inputs(batch)))
+        (out,) = interpreter.get_output_details()
+
+        def run():
+            interpreter.invoke()
+            return out["index"]
+
+        return run, lambda index: interpreter.get_tensor(index).transpose(0, 3, 1, 2)
+
+    return engine
+
+
 ENGINES = {
     "ONNX Runtime f32": ort_f32,
     "ONNX Runtime int8 (u8s8, convolutions)": ort_int8("QUInt8", "QInt8", True),
@@ -309,6 +338,9 @@ ENGINES = {
     "PyTorch bf16": torch_eager("bf16"),
     "PyTorch f32, compiled": torch_compiled("f32"),
     "PyTorch bf16, compiled": torch_compiled("bf16"),
+    "LiteRT f32": litert("f32"),
+    "LiteRT int8 (convolutions)": litert("static"),
+    "LiteRT int8 (convolutions, ranges at run time)": litert("dynamic"),
     "ncnn f32": ncnn(False),
     "ncnn bf16": ncnn(True),
 }
@@ -430,7 +462,7 @@ def versions():
     from importlib.metadata import PackageNotFoundError, version
 
     found = {}
-    for package in ("onnxruntime", "openvino", "torch", "ncnn", "onnx", "numpy"):
+    for package in ("onnxruntime", "openvino", "torch", "ai-edge-litert", "ncnn", "onnx", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
