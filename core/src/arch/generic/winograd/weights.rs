@@ -55,8 +55,8 @@ pub(super) fn pack<S: Simd, const NV: usize>(
 #[inline(always)]
 fn pack_tap<S: Simd, const NV: usize>(s: S, rows: &[&[i8]; 16], count: usize, place: usize, taps: &mut [i32]) {
     let (step, wide) = (NV * TAPS * S::LANES, 2 * S::LANES);
-    // The last row is there only where all are.
-    let whole = rows[S::LANES - 1].len() / wide;
+    let all = rows[..S::LANES].iter().all(|row| row.len() == count);
+    let whole = if all { count / wide } else { 0 };
     for i in 0..whole {
         let mut square = s.square();
         for (vector, row) in square.as_mut().iter_mut().zip(rows) {
