@@ -161,7 +161,12 @@ pub struct Outcome {
 /// # Errors
 /// As [`Simulator::new`] and [`Simulator::run`].
 pub fn simulate(request: &Request, options: &Options, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Outcome, Error> {
-    Simulator::new(&request.board, options, on_event)?.run(request, on_event)
+    let mut options = options.clone();
+    if request.task == Task::Enlarge {
+        // Of no use to others: their firmware stays smaller.
+        options.features.push("enlarge".into());
+    }
+    Simulator::new(&request.board, &options, on_event)?.run(request, on_event)
 }
 
 /// A board with its firmware built, for any number of runs.
