@@ -10,19 +10,31 @@ cargo build --release
 fewstep=${CARGO_TARGET_DIR:-target}/release/fewstep
 
 "$fewstep" train-teacher --data "$data" --out "$runs/teacher" --resume --images 2400000 --seed 1
-"$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/students" --resume \
-  --steps 8,4,2,1 --first 16 --guided-images 256000 --images 128000 --last-factor 3 --seed 1
-
 cp "$runs/teacher/teacher.f16.safetensors" assets/fashion-mnist-teacher.safetensors
+
+# A long run for four steps, in bf16 where the CPU has it.
+"$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/mcd" --resume \
+  --method mcd --steps 4 --target teacher --guidance-power 2 --guided-images 256000 --images 500000 --seed 1
+cp "$runs/mcd/student-4.f16.safetensors" assets/fashion-mnist-student-4-mcd.safetensors
+# More of the low strengths, where students err; two steps and one from there.
+"$fewstep" distill --teacher assets/fashion-mnist-teacher.safetensors \
+  --start assets/fashion-mnist-student-4-mcd.safetensors --data "$data" --out "$runs/students" --resume \
+  --method mcd --target teacher --guidance-power 3 --steps 4,2,1 --images 8000,12000,16000 --batch 64 \
+  --student-lr 2e-4 --ema 0.99 --seed 1
 cp "$runs/students/student-4.f16.safetensors" assets/fashion-mnist-student-4.safetensors
-for run in teacher students; do
+# Each through its rounding.
+for steps in 4 2 1; do
+  "$fewstep" distill --teacher assets/fashion-mnist-teacher.safetensors \
+    --start "$runs/students/student-$steps.safetensors" --data "$data" --out "$runs/int8-$steps" --resume \
+    --method mcd --target teacher --steps "$steps" --int8-images 1280 --int8-lr 5e-5 --seed 1
+  "$fewstep" export "$runs/int8-$steps/student-$steps-int8.safetensors" --steps "$steps" \
+    --out "assets/fashion-mnist-student-$steps.fsw"
+done
+for run in teacher mcd students int8-4 int8-2 int8-1; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done
-for steps in 4 2 1; do
-  "$fewstep" export "$runs/students/student-$steps.safetensors" --steps "$steps" --out "assets/fashion-mnist-student-$steps.fsw"
-done
-# The student by mcd with weights of four bits.
+# The long run's student with weights of four bits.
 "$fewstep" export assets/fashion-mnist-student-4-mcd.safetensors --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
 # Figures of two extractors cannot be compared: made anew only where it is missing.
