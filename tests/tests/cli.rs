@@ -361,7 +361,8 @@ fn bench_measures_what_it_says() {
     let macs_of_ops: f64 = r["by_op"].as_array().unwrap().iter().map(|op| number(op, "macs")).sum();
     assert_eq!(macs_of_ops, macs);
     let (ms, clock) = (number(&r["estimate"], "step_ms"), number(&r["estimate"], "clock_hz"));
-    assert!((ms - whole / 0.5 / clock * 1e3).abs() < 1e-6 * ms, "{r:#}");
+    // The instructions are shown rounded to whole ones.
+    assert!((ms - whole / 0.5 / clock * 1e3).abs() < 0.51 / 0.5 / clock * 1e3, "{r:#}");
     let r = report(words("bench --layer 3x3:6x5x8:8 --board an500 --scratch 9000 --json", &files));
     assert_eq!(
         (&r["macs"], &r["equal"], &r["scratch_granted"]),
