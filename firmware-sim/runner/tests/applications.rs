@@ -92,6 +92,7 @@ impl Student {
                 let noise = encode(encoder, &fewstep_core::Request { class, w, ..host }, &request.attached);
                 session.begin_noise(&host, &noise)
             }
+            Task::Enlarge => session.begin_enlarge(&host, &request.attached),
         }
         .unwrap();
         while session.step() != fewstep_core::Progress::Done {}
