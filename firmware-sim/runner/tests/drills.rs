@@ -19,7 +19,7 @@ const LOG_WHILE_LOGGING: u16 = 65007;
 const COMPARE_KERNELS: u16 = 65008;
 
 fn options() -> Options {
-    Options { features: vec!["drills".into()], count: false, time_limit: Duration::from_secs(5), ..Options::default() }
+    Options { features: vec!["drills".into()], count: false, time_limit: Duration::from_secs(15), ..Options::default() }
 }
 
 /// One board of each kind of CPU: they differ in start-up, faults and the guard below the stack.
