@@ -14,8 +14,8 @@ import { crc32c, png, serve } from "./files.mjs";
 const STUDENT = resolve("assets/fashion-mnist-student-4.fsw");
 const ONE_STEP = resolve("assets/fashion-mnist-student-1.fsw");
 const MAX_BYTES = 1_500_000;
-// A page that waits for something is found; how fast it is, machines differ in: the log says it.
-const FIRST_PICTURE_MILLISECONDS = 1000;
+// Of a whole core, after all files have arrived; the best of five counts.
+const FIRST_PICTURE_MILLISECONDS = 100;
 const SHIFT = 8;
 
 const [program, screenshots] = argv.slice(2);
