@@ -59,10 +59,10 @@ def pytorch(args, bf16, compiled):
     torch.set_num_threads(1)
     torch.manual_seed(1)
     student = Student(args.checkpoint, 0, 4).to(memory_format=torch.channels_last)
-    for buffer in ("classes",):  # a table that training would change
-        table = getattr(student, buffer).clone()
-        delattr(student, buffer)
-        setattr(student, buffer, torch.nn.Parameter(table))
+    # A table that training would change.
+    table = student.classes.clone()
+    del student.classes
+    student.classes = torch.nn.Parameter(table)
     parameters = [p.requires_grad_() for p in student.parameters()]
     average = [p.detach().clone() for p in parameters]
     optimizer = torch.optim.AdamW(parameters, 1e-4, betas=(0.9, 0.99), weight_decay=0, fused=True)

@@ -1,6 +1,6 @@
 //! `fewstep augment`: a labelled data set from a student, alone or behind real pictures.
 
-use super::edit::check_data;
+use super::edit::check_own_data;
 use super::painting::{Drawing, counted};
 use crate::apps::augment::{Form, check_out, form, joined, pictures, write};
 use crate::data::{self, Split};
@@ -52,13 +52,7 @@ pub fn run(args: Args) -> Result<()> {
     let classes = usize::from(painter.info().classes);
     let real = args.data.as_ref().map(|path| data::open(path, Split::Train)).transpose()?;
     if let (Some(real), Some(path)) = (&real, &args.data) {
-        check_data(&painter, real, path)?;
-        ensure!(
-            real.classes() == classes,
-            "--data {}: has {} classes, the student {classes}; name the data it was trained on",
-            path.display(),
-            real.classes()
-        );
+        check_own_data(&painter, real, path)?;
     }
     let out = &args.out;
     check_out(out)?;

@@ -157,6 +157,19 @@ pub fn check_data(painter: &Painter, data: &Dataset, path: &std::path::Path) -> 
     Ok(())
 }
 
+/// As [`check_data`], where all the student's classes must be there too.
+pub fn check_own_data(painter: &Painter, data: &Dataset, path: &std::path::Path) -> Result<()> {
+    check_data(painter, data, path)?;
+    let classes = usize::from(painter.info().classes);
+    ensure!(
+        data.classes() == classes,
+        "--data {}: has {} classes, the student {classes}; name the data it was trained on",
+        path.display(),
+        data.classes()
+    );
+    Ok(())
+}
+
 fn measure(args: &Args, painter: &Painter, starts: &[u16], data: Dataset) -> Result<()> {
     let folder = args.data.as_ref().context("--data")?;
     check_data(painter, &data, folder)?;

@@ -6,7 +6,7 @@ use crate::data::{self, Split};
 use crate::features::{Extractor, FeatureArch, Training, accuracy, train};
 use crate::files;
 use crate::nn::{Engine, Precision};
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -61,8 +61,7 @@ pub fn run(args: Args) -> Result<()> {
         test.classes(),
         data.classes()
     );
-    let arch = FeatureArch::for_pictures(data.height, data.width, data.channels, data.classes());
-    arch.check().map_err(|e| anyhow!("no classifier can be made: {e}; use another data set"))?;
+    let arch = FeatureArch::for_data(&data)?;
     let training =
         Training { batch: args.batch, lr: args.lr, ..Training::for_height(data.height, args.images, args.seed) };
     let mut state = args.out.as_os_str().to_owned();

@@ -1,7 +1,6 @@
 //! `fewstep trial`: what a student's pictures give a classifier that has few real ones.
 
-use super::common::use_threads;
-use super::edit::check_data;
+use super::edit::check_own_data;
 use super::painting::Drawing;
 use super::training::MAX_IMAGES;
 use crate::apps::trial::{self, Arm, Sets, Trial, Variants};
@@ -79,19 +78,10 @@ pub fn run(args: Args) -> Result<()> {
     }
     let (real, test) = (data::open(&args.data, Split::Train)?, data::open(&args.data, Split::Test)?);
     for split in [&real, &test] {
-        check_data(&painter, split, &args.data)?;
-        ensure!(
-            split.classes() == usize::from(painter.info().classes),
-            "--data {}: has {} classes, the student {}; name the data it was trained on",
-            args.data.display(),
-            split.classes(),
-            painter.info().classes
-        );
+        check_own_data(&painter, split, &args.data)?;
     }
-    let arch = FeatureArch::for_pictures(real.height, real.width, real.channels, real.classes());
-    arch.check().map_err(|e| anyhow::anyhow!("no classifier can be made: {e}; use another data set"))?;
+    let arch = FeatureArch::for_data(&real)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
-    use_threads(args.drawing.threads)?;
     let arithmetic = Engine::select(args.precision)?.name();
 
     let variants = Variants::usual(!args.no_mirror);

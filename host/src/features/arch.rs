@@ -1,7 +1,8 @@
 //! The classifier's shape, as data.
 
-use crate::data::{MAX_CLASSES, MAX_SIDE};
+use crate::data::{Dataset, MAX_CLASSES, MAX_SIDE};
 use crate::nn::kernels::GROUP;
+use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 /// Most levels, convolutions of a level, and channels of one.
@@ -55,8 +56,18 @@ impl FeatureArch {
         FeatureArch { height, width, channels, classes, patch, levels, features: 128 }
     }
 
+    /// The default classifier of a data set.
+    ///
+    /// # Errors
+    /// There is none for pictures of this shape.
+    pub fn for_data(data: &Dataset) -> Result<FeatureArch> {
+        let arch = FeatureArch::for_pictures(data.height, data.width, data.channels, data.classes());
+        arch.check().map_err(|e| anyhow!("no classifier can be made: {e}; use another data set"))?;
+        Ok(arch)
+    }
+
     /// Says what is wrong with the shape, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> std::result::Result<(), String> {
         let side = |v: usize| (1..=MAX_SIDE).contains(&v);
         if !side(self.height) || !side(self.width) || !matches!(self.channels, 1 | 3) {
             return Err(format!("pictures of {}x{}x{} are not supported", self.height, self.width, self.channels));

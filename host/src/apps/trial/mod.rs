@@ -117,14 +117,16 @@ pub fn run(
     for repeat in 0..repeats {
         let seed = seed.wrapping_add(repeat);
         let drawn = sets.drawn(repeat)?;
-        for cell in &mut cells {
-            let lot = sets.lot(cell.per_class, seed).with_context(|| format!("--real {}", cell.per_class))?;
-            let (pictures, labels) = sets.set(cell.arm, &lot, &drawn, seed);
-            progress(done, &format!("{} a class, {}", cell.per_class, cell.arm.name()));
-            let training = Training { seed, ..scores.training.clone() };
-            let scores = Scores { folder: scores.folder.clone(), arch: scores.arch.clone(), training, ..*scores };
-            cell.accuracies.push(scores.score(&pictures, &labels)?);
-            done += 1;
+        let training = Training { seed, ..scores.training.clone() };
+        let scores = Scores { folder: scores.folder.clone(), arch: scores.arch.clone(), training, ..*scores };
+        for (per_class, cells) in real.iter().zip(cells.chunks_exact_mut(Arm::ALL.len())) {
+            let lot = sets.lot(*per_class, seed).with_context(|| format!("--real {per_class}"))?;
+            for cell in cells {
+                let (pictures, labels) = sets.set(cell.arm, &lot, &drawn, seed);
+                progress(done, &format!("{per_class} a class, {}", cell.arm.name()));
+                cell.accuracies.push(scores.score(&pictures, &labels)?);
+                done += 1;
+            }
         }
     }
     Ok(cells)

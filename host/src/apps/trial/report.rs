@@ -77,21 +77,22 @@ impl Trial {
 
     /// The table as plain text (and Markdown): accuracy in percent with half its interval.
     pub fn table(&self) -> String {
-        let mut text = String::from("| real a class |");
-        for arm in Arm::ALL {
-            let _ = write!(text, " {} |", arm.name());
-        }
-        text.push_str(" student over classical |\n|---|---|---|---|---|---|\n");
+        let mut rows = self.rows().into_iter().map(|row| format!("| {} |\n", row.join(" | ")));
+        let head = rows.next().unwrap_or_default();
+        head + "|---|---|---|---|---|---|\n" + &rows.collect::<String>()
+    }
+
+    /// The table's rows, the first its head.
+    fn rows(&self) -> Vec<[String; 6]> {
+        let [real, classical, student, both] = Arm::ALL.map(|arm| arm.name().to_string());
+        let mut rows = vec![["real a class".into(), real, classical, student, both, "student over classical".into()]];
         for n in self.sizes() {
-            let _ = write!(text, "| {n} |");
-            for arm in Arm::ALL {
-                let figure = self.cell(n, arm).map_or(mean(&[]), |c| mean(&c.accuracies));
-                let _ = write!(text, " {} |", percent(&figure));
-            }
+            let [real, classical, student, both] =
+                Arm::ALL.map(|arm| percent(&self.cell(n, arm).map_or(mean(&[]), |c| mean(&c.accuracies))));
             let gain = self.gain(n, Arm::Student, Arm::Classical).unwrap_or(mean(&[]));
-            let _ = writeln!(text, " {} |", percent(&gain));
+            rows.push([n.to_string(), real, classical, student, both, percent(&gain)]);
         }
-        text
+        rows
     }
 
     /// Accuracy against the number of real pictures, a line an arm.
@@ -149,7 +150,7 @@ impl Trial {
         let put =
             |name: &str, text: &str| files::write_atomic(&folder.join(name), |w| Ok(w.write_all(text.as_bytes())?));
         put("trial.json", &(serde_json::to_string_pretty(self)? + "\n"))?;
-        put("trial.svg", &self.plot().svg())?;
+        self.plot().write_svg(&folder.join("trial.svg"))?;
         put("trial.html", &self.page())
     }
 
@@ -169,11 +170,9 @@ impl Trial {
             html::escape(&self.student)
         );
         page.push_str("<table>\n");
-        for (i, line) in self.table().lines().enumerate().filter(|(i, _)| *i != 1) {
+        for (i, row) in self.rows().iter().enumerate() {
             let tag = if i == 0 { "th" } else { "td" };
-            let row: String =
-                line.trim_matches('|').split('|').map(|v| format!("<{tag}>{}</{tag}>", v.trim())).collect();
-            let _ = writeln!(page, "<tr>{row}</tr>");
+            let _ = writeln!(page, "<tr>{}</tr>", row.each_ref().map(|v| format!("<{tag}>{v}</{tag}>")).concat());
         }
         page.push_str("</table>\n");
         for sentence in self.verdict() {
