@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use fewstep::export::{ExportOptions, random_student, write_image};
 use fewstep::files::AlignedBytes;
+use fewstep::flash::counts;
 use fewstep::flash::fit::{Fit, fit};
 use fewstep::flash::{Region, Target};
 use fewstep::nn::{Arch, Checkpoint};
@@ -189,6 +190,11 @@ fn refusals_say_what_to_change() {
         (flash(&misaligned, out, &[]), vec!["is not aligned to 0x1000"]),
         (flash(&small, out, &[]), vec!["needs an arena of"]),
         (flash("stm32h743", folder.join("x.xyz").to_str().unwrap(), &[]), vec!["tells no format", "--format"]),
+        (flash("stm32h743", out, &["--format", "c"]), vec!["its ending .hex is not that of --format c"]),
+        (flash("stm32h743", folder.join("x.h").to_str().unwrap(), &["--format", "c"]), vec!["name the .c file"]),
+        (flash("stm32h743", folder.join("x.h").to_str().unwrap(), &[]), vec!["name the .c file"]),
+        (flash("stm32h743", out, &["--image-version", "-1"]), vec!["--image-version", "-1 is not in 0..=4294967295"]),
+        (flash("stm32h743", out, &["--sequence", "-1"]), vec!["--sequence", "-1 is not in 0..=4294967295"]),
     ] {
         assert!(says.iter().all(|s| message.contains(s)), "{message}");
         assert!(message.lines().count() <= 1 || message.contains("toml"), "{message}");
@@ -215,7 +221,7 @@ fn fit_tells_what_would_make_it_fit() {
     assert!(h7["flash"]["image"].as_u64().unwrap() == std::fs::metadata(file).unwrap().len() + 1024);
     // The whole program ends with 2 where it does not fit, with the remedies in its message.
     let message = refusal(&["fit", file, "--target", "nrf52840"]);
-    for says in ["int4 weights", "% of the channels", "one slot instead of two"] {
+    for says in ["int4 weights", "--weights int4", "% of the channels", "--target nrf52840-single"] {
         assert!(message.contains(says), "{message}");
     }
     // Counts are taken where there are some.
@@ -226,6 +232,96 @@ fn fit_tells_what_would_make_it_fit() {
     std::fs::write(&counts, text).unwrap();
     let h7 = report(&["--target", "stm32h743", "--counts", counts.to_str().unwrap()]);
     assert!(h7["counted"] == true && h7["estimated_seconds"] == 4.0);
+    // And refused where they are of another CPU or another image: both are named.
+    let nrf = ["fit", file, "--target", "nrf52840-single", "--counts", counts.to_str().unwrap()];
+    let message = refusal(&nrf);
+    let image = format!("{crc:#010x}");
+    assert!(message.contains(&format!("no count for cortex-m4 with image {image}")), "{message}");
+    assert!(message.contains(&format!("but cortex-m7 with image {image}")), "{message}");
+    assert!(message.contains("--board an386 --out counts.toml"), "{message}");
+    let other = project().join("assets/fashion-mnist-student-2.fsw");
+    for which in [&["--target", "stm32h743"][..], &["--all"]] {
+        let arguments = [&["fit", other.to_str().unwrap(), "--counts", counts.to_str().unwrap()], which].concat();
+        let message = refusal(&arguments);
+        assert!(message.contains("has no count for") && message.contains(&image), "{message}");
+    }
+}
+
+/// Runs docs/flashing.md's lines that count, as they stand there.
+#[cfg(unix)]
+#[test]
+fn counted_on_a_board_then_fitted() {
+    let folder = Folder::new("fit-counted");
+    let assets = std::fs::canonicalize(project().join("assets")).unwrap();
+    std::os::unix::fs::symlink(assets, folder.join("assets")).unwrap();
+    let page = std::fs::read_to_string(project().join("docs/flashing.md")).unwrap();
+    let lines: Vec<&str> = page
+        .lines()
+        .filter(|line| line.contains("counts.toml"))
+        .filter_map(|line| line.strip_prefix("fewstep "))
+        .collect();
+    let run = |line: &str| {
+        Command::new(fewstep_program()).args(line.split_whitespace()).current_dir(folder.path()).output().unwrap()
+    };
+    let [count, fitted] = lines[..] else { panic!("{lines:?}") };
+    let output = run(count);
+    let log = String::from_utf8_lossy(&output.stderr);
+    if log.contains("is not on the PATH") || log.contains("no Rust target") || log.contains("cannot count") {
+        assert!(std::env::var_os("FEWSTEP_REQUIRE_QEMU").is_none(), "{log}");
+        println!("SKIPPED: {log}");
+        return;
+    }
+    assert!(output.status.success(), "{log}");
+    // Each step is told once.
+    assert_eq!(log.lines().filter(|line| line.contains("step 1 of 4")).count(), 1, "{log}");
+    let image = std::fs::read(student()).unwrap();
+    let text = std::fs::read_to_string(folder.join("counts.toml")).unwrap();
+    let [count] = &counts::parse(&text).unwrap()[..] else { panic!("{text}") };
+    assert_eq!((count.cpu.as_str(), count.image), ("cortex-m7", fewstep_core::format::crc::crc32c(&image)));
+    let output = run(fitted);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("counted by the simulator"), "{said}");
+    let picture: f64 = count.instructions_per_step as f64 * 4.0 / 1e6;
+    assert!(said.contains(&format!("{picture:.1} M per picture of 4 steps")), "{said}");
+    // The estimate is made from this student.
+    let estimate = fit(&AlignedBytes::from(&image[..]), &Target::find("stm32h743").unwrap(), &[]).unwrap();
+    let part = estimate.instructions_per_picture as f64 / (picture * 1e6);
+    assert!((0.95..1.05).contains(&part), "{part}");
+}
+
+/// A file that does not fit promises no updates.
+#[test]
+fn what_is_too_large_has_no_updates() {
+    let file = student();
+    let file = file.to_str().unwrap();
+    for (target, fits) in [("stm32h743", true), ("nrf52840", false)] {
+        let output = fewstep(&["fit", file, "--target", target]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(said.contains("TOO LARGE"), !fits, "{said}");
+        assert_eq!(said.contains("beside the running image"), fits, "{said}");
+    }
+}
+
+/// The size that is said for int4 weights is that of the shipped student with such, to the byte.
+#[test]
+fn int4_is_as_large_as_is_said() {
+    let shipped = |name: &str| AlignedBytes::from(&std::fs::read(project().join("assets").join(name)).unwrap()[..]);
+    let (int8, int4) = (shipped("fashion-mnist-student-4.fsw"), shipped("fashion-mnist-student-4-int4.fsw"));
+    let target = Target::find("nrf52840").unwrap();
+    let refused = fit(&int8, &target, &[]).unwrap();
+    assert_eq!(remedy(&refused, "int4 weights", "bytes"), (int4.len() + HEAD_BYTES) as u64);
+    assert!(
+        refused.remedies.iter().any(|r| r.contains("`fewstep export STUDENT.safetensors --steps 4 --weights int4 "))
+    );
+    assert!(fit(&int4, &target, &[]).unwrap().fits);
+    // Its arena has room for decoded weights.
+    let arena = |image: &AlignedBytes| u64::from(Model::parse(image).unwrap().info().arena_bytes);
+    assert!(arena(&int4) - arena(&int8) <= remedy(&refused, "int4 weights", "more"));
+    // Who has them is not told to take them.
+    let mut tight = target.clone();
+    tight.slots.bytes = int4.len() as u32;
+    let refused = fit(&int4, &tight, &[]).unwrap();
+    assert!(!refused.fits && !refused.remedies.iter().any(|r| r.starts_with("int4")), "{:?}", refused.remedies);
 }
 
 /// The number before a word in the remedy that starts with `start`.

@@ -217,6 +217,6 @@ fn files_read_back() {
     fuzz("counts", 60_000, |random| {
         let mut bytes = counts.clone();
         mutate(&mut bytes, random);
-        std::str::from_utf8(&bytes).is_ok_and(|text| fewstep::flash::fit::parse_counts(text).is_ok())
+        std::str::from_utf8(&bytes).is_ok_and(|text| fewstep::flash::counts::parse(text).is_ok())
     });
 }

@@ -115,6 +115,31 @@ fn openssl_reads_the_keys() {
     assert_eq!(output.stdout, std::fs::read(folder.join("my.pub")).unwrap());
 }
 
+/// An encrypted key is refused with the way to take it, which OpenSSL then goes.
+#[test]
+fn an_encrypted_key_is_named() {
+    let folder = Folder::new("keys-encrypted");
+    let (image, out) = (student(), folder.join("x.hex"));
+    let (encrypted, plain) = (folder.join("encrypted.key"), folder.join("plain.key"));
+    let openssl = |arguments: &[&str]| {
+        std::process::Command::new("openssl").args(arguments).output().map(|output| output.status.success())
+    };
+    let (from, to) = (encrypted.to_str().unwrap(), plain.to_str().unwrap());
+    let Ok(made) = openssl(&["genpkey", "-algorithm", "ed25519", "-aes-256-cbc", "-pass", "pass:word", "-out", from])
+    else {
+        println!("SKIPPED: no openssl");
+        return;
+    };
+    assert!(made);
+    let flash = ["flash", image.to_str().unwrap(), "--target", "stm32h743", "--out", out.to_str().unwrap(), "--sign"];
+    let message = refusal(&[&flash[..], &[from]].concat());
+    for says in ["encrypted.key", "holds an encrypted private key", "openssl pkey -in KEY -out PLAIN"] {
+        assert!(message.contains(says), "{message}");
+    }
+    assert!(openssl(&["pkey", "-in", from, "-passin", "pass:word", "-out", to]).unwrap());
+    assert!(run(&[&flash[..], &[to]].concat()).status.success());
+}
+
 #[test]
 fn malformed_keys_and_places_without_a_signature_are_refused() {
     let folder = Folder::new("keys-wrong");

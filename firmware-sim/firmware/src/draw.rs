@@ -127,7 +127,6 @@ pub fn draw_request(
             current = done;
             cpu::mark_step();
             console::send(Kind::Step, &[&Step { done: done - start, steps: all - start }.emit()]);
-            defmt::debug!("step {=u16} of {=u16}", done - start, all - start);
         }
         if progress == Progress::Done {
             break;

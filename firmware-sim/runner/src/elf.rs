@@ -1,8 +1,8 @@
 //! What of a firmware lies where, from its ELF file.
 
-use object::elf::{PT_LOAD, SHF_ALLOC, SHT_NOBITS};
+use object::elf::{PT_LOAD, SHF_ALLOC, SHF_WRITE, SHT_NOBITS};
 use object::read::elf::{ElfFile32, ProgramHeader, SectionHeader};
-use object::{Endianness, Object, ObjectSymbol};
+use object::{Endianness, Object, ObjectSymbol, SymbolKind};
 use serde::Serialize;
 
 use crate::Error;
@@ -82,6 +82,19 @@ impl<'a> Elf<'a> {
     /// Names of all symbols.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.file.symbols().filter_map(|symbol| symbol.name().ok())
+    }
+
+    /// Names of the statics in memory that can be written.
+    pub(crate) fn writable(&self) -> impl Iterator<Item = &str> {
+        let (endian, table) = (self.file.endian(), self.file.elf_section_table());
+        self.file
+            .symbols()
+            .filter(move |symbol| {
+                let section = symbol.section_index().and_then(|index| table.section(index).ok());
+                symbol.kind() == SymbolKind::Data
+                    && section.is_some_and(|header| header.sh_flags(endian).0 & SHF_WRITE.0 != 0)
+            })
+            .filter_map(|symbol| symbol.name().ok())
     }
 
     /// Whether any symbol has this name.

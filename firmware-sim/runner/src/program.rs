@@ -135,6 +135,14 @@ impl Program {
         Ok(Size { code: sum(true).saturating_sub(images), statics: sum(false) })
     }
 
+    /// Names of the statics that can be written, initialised or not.
+    ///
+    /// # Errors
+    /// The file is no ELF file.
+    pub fn writable(&self) -> Result<Vec<String>, Error> {
+        Ok(Elf::parse(&self.elf)?.writable().map(String::from).collect())
+    }
+
     /// Names of what could panic: the panic handler, which every panic ends in, and the library's panicking functions.
     ///
     /// # Errors

@@ -116,6 +116,8 @@ fn c_draws_the_hosts_bytes_on_every_target() {
             common::say(&format!("{board}, {student}: {} bytes of code, {used} bytes of stack", size.code));
             assert!((500..=STACK_BYTES).contains(&used), "{board}: {used} bytes of stack");
             assert_eq!(program.panics().unwrap(), [""; 0], "{board}");
+            let statics = program.writable().unwrap();
+            assert!(!statics.iter().any(|name| name.contains("fewstep")), "{board}: {statics:?}");
         }
     }
 }

@@ -42,9 +42,12 @@ fn built(name: &str, features: &[&str]) -> Option<Program> {
     }
 }
 
-/// An example that cannot panic, and that ended well.
+/// An example that cannot panic, whose core writes no static, and that ended well.
 fn ran(program: &Program) -> Ran {
     assert_eq!(program.panics().unwrap(), [""; 0]);
+    let statics = program.writable().unwrap();
+    assert!(statics.iter().any(|name| name.contains("ARENA")), "{statics:?}");
+    assert!(!statics.iter().any(|name| name.contains("fewstep_core")), "{statics:?}");
     let ran = program.run(&[], LIMIT).unwrap();
     assert_eq!(ran.code, Some(0), "{}{}", ran.text, ran.stderr);
     let stack = number(&ran.text, "stack");

@@ -18,6 +18,8 @@ const PRIVATE_HEAD: [u8; 16] = [0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x
 const PUBLIC_HEAD: [u8; 12] = [0x30, 42, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 33, 0];
 const PRIVATE: &str = "PRIVATE KEY";
 const PUBLIC: &str = "PUBLIC KEY";
+/// How an encrypted key begins.
+const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
 
 /// Why bytes are not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,11 +27,17 @@ pub enum KeyError {
     /// No such block.
     #[error("holds no PEM block \"{0}\"; make a key with `fewstep key` or `openssl genpkey -algorithm ed25519`")]
     NoBlock(&'static str),
+    /// The block is a private key under a password.
+    #[error(
+        "holds an encrypted private key, which is not taken; `openssl pkey -in KEY -out PLAIN` asks for its password and \
+         writes it unencrypted: keep that file secret"
+    )]
+    Encrypted,
     /// The block is damaged.
     #[error("the PEM block \"{0}\" is damaged: it is not base 64")]
     Base64(&'static str),
     /// The block is another key.
-    #[error("the PEM block \"{0}\" is not a plain Ed25519 key; RSA, other curves and encrypted keys are not taken")]
+    #[error("the PEM block \"{0}\" is not a plain Ed25519 key; RSA and other curves are not taken")]
     NotEd25519(&'static str),
     /// A seed of zeros, no point of the curve, or one under which anything can pass for signed.
     #[error("the PEM block \"{0}\" holds a key that protects nothing; make another one")]
@@ -50,6 +58,10 @@ impl SigningKey {
     /// # Errors
     /// It holds no plain Ed25519 key.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
+        // PKCS #8, and what OpenSSL wrote before.
+        if text.contains(ENCRYPTED) || text.contains("Proc-Type: 4,ENCRYPTED") {
+            return Err(KeyError::Encrypted);
+        }
         let seed = unwrap(text, PRIVATE, &PRIVATE_HEAD)?;
         let pair = KeyPair::try_from_seed(Seed::new(seed)).map_err(|_| KeyError::Weak(PRIVATE))?;
         Ok(Self(pair))
@@ -136,6 +148,7 @@ mod tests {
         let from = |text: &str| SigningKey::from_pem(text).err();
         assert_eq!(from(""), Some(KeyError::NoBlock(PRIVATE)));
         assert_eq!(from(RFC_PUBLIC), Some(KeyError::NoBlock(PRIVATE)));
+        assert_eq!(from(&RFC_PRIVATE.replace("PRIVATE", "ENCRYPTED PRIVATE")), Some(KeyError::Encrypted));
         assert_eq!(from(&RFC_PRIVATE.replace("-----END", "----END")), Some(KeyError::NoBlock(PRIVATE)));
         assert_eq!(from(&RFC_PRIVATE.replace("MC4C", "MC4*")), Some(KeyError::Base64(PRIVATE)));
         // An X25519 key differs in its algorithm; a longer one and a shorter one in their length.

@@ -1,7 +1,10 @@
 //! `fewstep bench`: what one step of a student costs, here or on an emulated board, and what one layer costs there.
 
+use super::interrupt;
 use super::simulate::draw_on_board;
-use crate::files::AlignedBytes;
+use crate::files::{self, AlignedBytes};
+use crate::flash::Target;
+use crate::flash::counts::{self, Count};
 use crate::sampling::{StudentImage, backend};
 use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::format::Image;
@@ -35,6 +38,9 @@ pub struct Args {
     /// measuring time here
     #[arg(long)]
     board: Option<String>,
+    /// With --board: file for `fit --counts` to write (.toml), what was counted
+    #[arg(long, requires = "board", conflicts_with = "layer", value_name = "FILE")]
+    out: Option<PathBuf>,
     /// One convolution instead of a student, KxK:HxWxCIN:COUT, such as 3x3:16x16x32:32
     #[arg(long, requires = "board")]
     layer: Option<String>,
@@ -253,14 +259,19 @@ fn on_board(image: &StudentImage, board: &str, args: &Args) -> Result<Value> {
         "--board: {} enlarges pictures; give it as --upscale to simulate",
         image.name
     );
-    let w = 1f32.clamp(image.model()?.info().w_min, image.model()?.info().w_max);
+    if let Some(out) = &args.out {
+        files::check_output(out)?;
+    }
+    let model = image.model()?;
+    let w = 1f32.clamp(model.info().w_min, model.info().w_max);
     let request = Request { w, ..Request::default() };
-    let options = Options { time_limit: Duration::from_secs(900), ..Options::default() };
+    let options =
+        Options { time_limit: Duration::from_secs(900), stop: Some(interrupt::catch()), ..Options::default() };
     let (outcome, equal) = draw_on_board(image, &[], board, &request, &options, args.json)?;
     if !equal {
         bail!("{board}: the board's picture differs from the host's");
     }
-    let clock = Board::find(&boards_dir(&Options::default())?, board)?.target.clock_hz;
+    let compiled = Board::find(&boards_dir(&Options::default())?, board)?.target;
     let counted = || outcome.not_counted.clone().unwrap_or_else(|| "the emulator has no counter".into());
     let steps = outcome.steps.as_ref().filter(|s| !s.is_empty()).with_context(|| format!("{board}: {}", counted()))?;
     let parts = Image::parse(image.bytes()).map_err(|e| anyhow::anyhow!("{e}"))?;
@@ -283,8 +294,19 @@ fn on_board(image: &StudentImage, board: &str, args: &Args) -> Result<Value> {
         .collect();
     let total = steps.iter().map(|s| s.instructions).sum::<u64>() as f64 / steps.len() as f64;
     let Outcome { macs_per_step, backend, .. } = &outcome;
+    if let Some(out) = &args.out {
+        let count = Count {
+            // The compiler may take a board's CPU for another one.
+            cpu: Target::find(board).map_or(compiled.cpu, |target| target.cpu),
+            image: counts::fingerprint(&model, image.bytes()),
+            instructions_per_step: total.round() as u64,
+        };
+        let table = count.table(&format!("{} on {}, kernels {backend}", image.name, outcome.board));
+        files::write_atomic(out, |file| Ok(file.write_all(table.as_bytes())?))?;
+    }
     Ok(json!({
         "file": args.file,
+        "out": args.out,
         "board": outcome.board,
         "backend": backend,
         "instructions_per_step": total.round(),
@@ -292,8 +314,8 @@ fn on_board(image: &StudentImage, board: &str, args: &Args) -> Result<Value> {
         "instructions_per_mac": total / *macs_per_step as f64,
         "by_op": by_op,
         "estimate": {
-            "step_ms": total / args.per_cycle / clock as f64 * 1e3,
-            "clock_hz": clock,
+            "step_ms": total / args.per_cycle / compiled.clock_hz as f64 * 1e3,
+            "clock_hz": compiled.clock_hz,
             "instructions_per_cycle": args.per_cycle,
         },
         "equal_to_host": equal,
@@ -333,6 +355,9 @@ fn print(r: &Value) {
             if r["equal"] == true { "equal to" } else { "DIFFERENT from" }
         );
         return;
+    }
+    if let Some(out) = r["out"].as_str() {
+        println!("wrote          {out}, for `fewstep fit --counts`");
     }
     println!("board          {}, kernels {}", text(&r["board"]), text(&r["backend"]));
     println!(

@@ -1,7 +1,8 @@
 //! `fewstep fit`: whether a student image fits a target, before anything is written.
 
 use crate::files;
-use crate::flash::fit::{Count, Fit, Use, fit, parse_counts};
+use crate::flash::counts::{self, Count};
+use crate::flash::fit::{Fit, Use, fit};
 use crate::flash::target::Target;
 use crate::sampling::StudentImage;
 use anyhow::{Context, Result, ensure};
@@ -21,7 +22,7 @@ pub struct Args {
     /// Every known target, best first
     #[arg(long)]
     all: bool,
-    /// Instructions counted by the simulator (.toml), taken instead of estimates
+    /// Instructions that `bench --board --out` counted (.toml), taken instead of estimates
     #[arg(long)]
     counts: Option<PathBuf>,
     /// Report as JSON
@@ -35,7 +36,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(path) => {
             let text = String::from_utf8(files::read_file(path, MAX_COUNTS)?).ok();
             text.context("is not UTF-8 text")
-                .and_then(|t| parse_counts(&t))
+                .and_then(|t| counts::parse(&t))
                 .with_context(|| path.display().to_string())?
         }
         None => Vec::new(),
@@ -44,6 +45,10 @@ pub fn run(args: Args) -> Result<()> {
         Some(name) => vec![Target::find(name)?],
         None => Target::names().map(Target::find).collect::<Result<_>>()?,
     };
+    if let Some(path) = &args.counts {
+        let fingerprint = counts::fingerprint(&image.model()?, image.bytes());
+        counts::check(&counts, &path.display().to_string(), &image.name, fingerprint, &targets)?;
+    }
     let mut fits = targets.iter().map(|t| fit(image.bytes(), t, &counts)).collect::<Result<Vec<_>>>()?;
     fits.sort_by(|a, b| b.fits.cmp(&a.fits).then(a.estimated_seconds.total_cmp(&b.estimated_seconds)));
     if args.json {
@@ -75,11 +80,13 @@ fn print_one(f: &Fit) {
     if f.bands > 1 {
         println!("bands              {}, each with the rows around it", f.bands);
     }
-    let how = if f.counted { "counted by the simulator" } else { "estimated from multiply-accumulates" };
+    let how = if f.counted { "counted by the simulator" } else { "estimated from multiply-accumulates, not counted" };
     println!("instructions       {:.1} M per picture of {} steps, {how}", millions(f), f.steps);
     println!("time               {:.2} s per picture, an estimate: one instruction a cycle", f.estimated_seconds);
-    let updates = if f.safe_updates { "beside the running image" } else { "not while the old image is kept" };
-    println!("updates            {updates}");
+    if f.fits {
+        let updates = if f.safe_updates { "beside the running image" } else { "not while the old image is kept" };
+        println!("updates            {updates}");
+    }
     for remedy in &f.remedies {
         println!("to make it fit     {remedy}");
     }

@@ -22,7 +22,7 @@ pub struct Args {
     /// File to write
     #[arg(long, required_unless_present = "probe")]
     out: Option<PathBuf>,
-    /// Instead of what the ending of --out says
+    /// Where the ending of --out tells no format
     #[arg(long, value_enum, requires = "out")]
     format: Option<Format>,
     /// Write to the chip through the debug probe that is attached; needs a build with the feature `probe`
@@ -32,10 +32,10 @@ pub struct Args {
     #[arg(long)]
     sign: Option<PathBuf>,
     /// Version of the image, for firmware that takes no older one
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     image_version: u32,
     /// Number of the update; the higher of two slots boots
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     sequence: u32,
     /// Report as JSON
     #[arg(long)]
@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<()> {
     let format = match &args.out {
         Some(out) => {
             files::check_output(out)?;
-            Some(args.format.map_or_else(|| Format::of(out), Ok)?)
+            Some(Format::choose(out, args.format)?)
         }
         None => None,
     };
@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<()> {
     if args.probe {
         probe::write(&region, &target)?;
     }
-    let end = u64::from(region.address) + region.bytes.len() as u64;
+    let last = u64::from(region.address) + region.bytes.len().saturating_sub(1) as u64;
     if args.json {
         let report = json!({
             "target": target.name,
@@ -111,9 +111,9 @@ pub fn run(args: Args) -> Result<()> {
         }
         println!("target             {}: {}", target.name, target.description);
         println!(
-            "flash              {:#010x} to {end:#010x}, {} bytes, read back equal",
-            region.address,
-            region.bytes.len()
+            "flash              {} bytes, the first at {:#010x}, the last at {last:#010x}, read back equal",
+            region.bytes.len(),
+            region.address
         );
         if let Some(key) = &key {
             println!("signed             for the public key {:02x?}", key.public());

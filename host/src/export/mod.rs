@@ -12,4 +12,4 @@ pub use graph::{GROUP, GROUPNORM_EPS, Graph, Input, Node, NodeKind};
 pub use planner::{MemoryPlan, plan, plan_within};
 pub use random::{random_int4_student, random_student};
 pub use spec::{Conv, Dense, Norm, Quant, StudentSpec};
-pub use writer::{ARENA_LIMIT, ExportOptions, Exported, op_params, write_image};
+pub use writer::{ARENA_LIMIT, ExportOptions, Exported, INT4_SCRATCH, op_params, write_image};

@@ -142,10 +142,15 @@ pub fn write_image(spec: &StudentSpec, options: &ExportOptions) -> Result<Export
     Ok(Exported { bytes, plan, graph })
 }
 
-/// What is granted to kernels, with room for the decoded weights of four output channels where weights are of four bits.
+/// Output channels whose decoded weights have room in the scratch, where weights are of four bits.
+pub const INT4_SCRATCH: usize = 4;
+
+/// What is granted to kernels, with room for decoded weights.
 fn scratch_bytes(spec: &StudentSpec, graph: &Graph, options: &ExportOptions) -> u32 {
     let room = |node: &Node| match node.kind {
-        NodeKind::Conv { kernel, cin, .. } if spec.convs[&node.name].multipliers.is_some() => kernel * kernel * cin * 4,
+        NodeKind::Conv { kernel, cin, .. } if spec.convs[&node.name].multipliers.is_some() => {
+            kernel * kernel * cin * INT4_SCRATCH
+        }
         _ => 0,
     };
     match options.scratch_bytes {

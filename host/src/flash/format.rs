@@ -2,7 +2,7 @@
 
 use super::{Region, Target, c_array, elf, hex, uf2};
 use crate::files;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 
 /// Largest file that is read back, in bytes.
@@ -24,23 +24,32 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the ending of a file's name.
+    /// By the ending of a file's name, or as `asked` where that tells none.
     ///
     /// # Errors
-    /// The ending is none of the formats'.
-    pub fn of(path: &Path) -> Result<Self> {
+    /// The ending is another format's than the one that is asked for, or tells none and none is asked for.
+    pub fn choose(path: &Path, asked: Option<Format>) -> Result<Self> {
+        let place = path.display();
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-        Ok(match &ending[..] {
-            "hex" | "ihex" => Format::Hex,
-            "uf2" => Format::Uf2,
-            "bin" => Format::Bin,
-            "elf" => Format::Elf,
-            "c" => Format::C,
-            _ => bail!(
-                "{}: its ending tells no format; end it in .hex, .uf2, .bin, .elf or .c, or give --format",
-                path.display()
-            ),
-        })
+        let told = match &ending[..] {
+            "hex" | "ihex" => Some(Format::Hex),
+            "uf2" => Some(Format::Uf2),
+            "bin" => Some(Format::Bin),
+            "elf" => Some(Format::Elf),
+            "c" => Some(Format::C),
+            "h" => bail!("{place}: the header is written beside the array, under the same name; name the .c file"),
+            _ => None,
+        };
+        match (told, asked) {
+            (Some(told), Some(asked)) if told != asked => {
+                let name = format!("{asked:?}").to_ascii_lowercase();
+                bail!("{place}: its ending .{ending} is not that of --format {name}; change one, or leave --format out")
+            }
+            (Some(format), _) | (None, Some(format)) => Ok(format),
+            (None, None) => {
+                bail!("{place}: its ending tells no format; end it in .hex, .uf2, .bin, .elf or .c, or give --format")
+            }
+        }
     }
 }
 
@@ -63,7 +72,6 @@ pub fn write_checked(path: &Path, region: &Region, format: Format, target: &Targ
         }
         Format::C => {
             let header = path.with_extension("h");
-            ensure!(header != path, "{}: the array goes to a .c file; name one", path.display());
             let stem = path.file_stem().unwrap_or_default().to_string_lossy();
             let name = c_array::identifier(&stem);
             let beside = header.file_name().unwrap_or_default().to_string_lossy();

@@ -4,6 +4,7 @@
 //! address and reads them back.
 
 mod c_array;
+pub mod counts;
 pub mod elf;
 mod enlarging;
 pub mod fit;
@@ -11,6 +12,7 @@ mod format;
 pub mod hex;
 mod place;
 pub mod probe;
+mod remedies;
 pub mod target;
 pub mod uf2;
 

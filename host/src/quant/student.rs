@@ -30,7 +30,7 @@ pub enum WeightForm {
 
 impl WeightForm {
     /// Of a layer. The first convolutions, the last and the hidden layer are 1 % of the weights.
-    fn of(self, layer: &str) -> WeightForm {
+    pub fn of(self, layer: &str) -> WeightForm {
         if ["conv_in", "conv_base", "conv_out", "embed.hidden"].contains(&layer) { WeightForm::Int8 } else { self }
     }
 
