@@ -183,7 +183,7 @@ fn refusals_say_what_to_change() {
     };
     for (message, says) in [
         (flash("stm32h999", out, &[]), vec!["unknown target", "stm32h743"]),
-        (flash("nrf52840", out, &[]), vec!["a slot of nrf52840 holds", "fewstep fit --target nrf52840"]),
+        (flash("nrf52840", out, &[]), vec!["a slot of nrf52840 holds", "fewstep fit FILE --target nrf52840"]),
         (flash("nrf52840-single", out, &["--slot", "b"]), vec!["has one slot; use --slot a"]),
         (flash("nrf5340-single", uf2, &[]), vec!["has no UF2 family: use another format"]),
         (flash(&overlap, out, &[]), vec!["overlaps the firmware", "move the slot behind it"]),
@@ -219,6 +219,7 @@ fn fit_tells_what_would_make_it_fit() {
     let h7 = report(&["--target", "stm32h743"]);
     assert!(h7["fits"] == true && h7["counted"] == false && h7["remedies"].as_array().unwrap().is_empty());
     assert!(h7["flash"]["image"].as_u64().unwrap() == std::fs::metadata(file).unwrap().len() + 1024);
+    assert!(refusal(&["fit", file]).contains("give --target NAME, or --all"));
     // The whole program ends with 2 where it does not fit, with the remedies in its message.
     let message = refusal(&["fit", file, "--target", "nrf52840"]);
     for says in ["int4 weights", "--weights int4", "% of the channels", "--target nrf52840-single"] {

@@ -38,7 +38,7 @@ pub struct Args {
     /// measuring time here
     #[arg(long)]
     board: Option<String>,
-    /// With --board: file for `fit --counts` to write (.toml), what was counted
+    /// With --board: write what was counted to this file (.toml), for `fit --counts`
     #[arg(long, requires = "board", conflicts_with = "layer", value_name = "FILE")]
     out: Option<PathBuf>,
     /// One convolution instead of a student, KxK:HxWxCIN:COUT, such as 3x3:16x16x32:32

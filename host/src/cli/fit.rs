@@ -17,7 +17,7 @@ pub struct Args {
     /// Student image (.fsw)
     file: PathBuf,
     /// stm32h743, nrf52840, rp2350 ..., or a target file (.toml)
-    #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, conflicts_with = "all")]
     target: Option<String>,
     /// Every known target, best first
     #[arg(long)]
@@ -31,6 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<()> {
+    ensure!(args.target.is_some() || args.all, "give --target NAME, or --all for every known one");
     let image = StudentImage::open(&args.file)?;
     let counts: Vec<Count> = match &args.counts {
         Some(path) => {

@@ -67,7 +67,7 @@ pub fn run(args: Args) -> Result<()> {
     let info = image.model()?.info();
     ensure!(
         info.arena_bytes <= target.arena_bytes(),
-        "{}: needs an arena of {} bytes, {} has {}; `fewstep fit --target {}` says what would make it fit",
+        "{}: needs an arena of {} bytes, {} has {}; `fewstep fit FILE --target {}` says what would make it fit",
         image.name,
         info.arena_bytes,
         target.name,

@@ -31,7 +31,7 @@ pub fn plan(image: &[u8], manifest: &Manifest, target: &Target, slot: SlotName, 
     let room = target.image_bytes();
     if image.len() > room as usize {
         bail!(
-            "the image has {} bytes, a slot of {name} holds {room}; `fewstep fit --target {name}` says what would make it fit",
+            "the image has {} bytes, a slot of {name} holds {room}; `fewstep fit FILE --target {name}` says what would make it fit",
             image.len()
         );
     }
