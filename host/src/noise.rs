@@ -16,6 +16,8 @@ pub enum Purpose {
     TrainScalars = 4,
     /// A second noise for pictures that are noised twice.
     TrainRenoise = 5,
+    /// The noise and the strengths of trajectories that students learn from.
+    Trajectories = 6,
 }
 
 /// A stream of a seed: numbers are addressed by index, so any of them can be made alone.

@@ -11,12 +11,12 @@ use fewstep::diffusion::{Denoise, angle, angle_towards, guided_v, mix, renoise_f
 use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
 use fewstep::noise::sample_noise;
 use fewstep::train::{
-    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Teacher, Turn,
-    Weight, halving_target,
+    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Teacher,
+    Trajectories, Turn, WayOptions, Ways, Weight, halving_target,
 };
 use fewstep_core::Direction;
 use fewstep_core::sampler::schedule;
-use fewstep_tests::{largest_difference, normals, random_net, tiny_arch, values};
+use fewstep_tests::{Folder, largest_difference, normals, random_net, tiny_arch, values};
 
 /// Values of a picture: four, as 2x2 grey pixels.
 const D: usize = 4;
@@ -817,4 +817,76 @@ fn moment_matching_is_its_two_losses() {
     let was = values(&ask(&anchored.start, &student.z, &student.phi));
     let halfway: Vec<f32> = now.iter().zip(&was).map(|(a, b)| (a + b) / 2.0).collect();
     assert!(largest_difference(&values(&targets.v), &halfway) < 1e-5);
+}
+
+/// Trajectories are the guided teacher's DDIM steps from seeded noise; a step learns to land on the next place, from the
+/// teacher's state or from the student's own; what a folder holds already is read, and nothing else.
+#[test]
+fn trajectories_are_the_teachers_way() {
+    Engine::select(Precision::F32).unwrap();
+    let folder = Folder::new("trajectories");
+    let (arch, teacher) = (tiny_arch(), random_net(&tiny_arch(), false, 21));
+    let options = WayOptions { count: 10, places: 4, fine: 2, power: 2.0, seed: 5 };
+    let open = |o: WayOptions| Ways::open(folder.path(), &arch, &teacher, o, &Device::Cpu);
+    open(options).unwrap();
+    let file = folder.join("00000.safetensors");
+    let written = std::fs::read(&file).unwrap();
+    let error = format!("{:#}", open(WayOptions { seed: 6, ..options }).err().expect("refused"));
+    assert!(error.contains("other trajectories") && error.contains("seed 5"), "{error}");
+    std::fs::write(&file, &written[..written.len() - 1]).unwrap();
+    let error = format!("{:#}", open(options).err().expect("refused"));
+    assert!(error.contains("00000.safetensors: damaged"), "{error}");
+    std::fs::remove_file(&file).unwrap();
+    open(options).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), written, "drawn again, the same");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "whole files of 256");
+
+    let (n, steps) = (8, 2);
+    let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.5) / n as f32).collect();
+    let batch = training_batch(&t, &(0..n).map(|i| [i as f32 / n as f32, 0.9]).collect::<Vec<_>>());
+    let live = Live::of(&random_net(&arch, true, 22));
+    let d = vec![(FRAC_PI_2 / steps as f64) as f32; n];
+    for own in [0.0, 1.0] {
+        let objective = Trajectories { ways: open(options).unwrap(), steps, own };
+        let asked = objective.targets(&batch, &live).unwrap();
+        let (class, w) = (asked.class.clone(), asked.w.clone().unwrap());
+        assert!(class.iter().enumerate().all(|(i, c)| usize::from(*c) == (i * 32) % 2), "a way of every 32, by class");
+        assert!(w.iter().all(|w| (0.0..4.0).contains(w)) && w[0] != w[1], "{w:?}");
+        let first: Vec<f32> = asked.phi.iter().map(|phi| FRAC_PI_2 as f32 - phi).collect();
+        assert!(first.iter().take(4).all(|turned| (turned - d[0]).abs() < 1e-6), "the second step for low t");
+        assert!(first.iter().skip(4).all(|turned| turned.abs() < 1e-6), "the first one for high t");
+
+        // The teacher's way from the noise of each, here by hand.
+        let noise = {
+            let flat = fewstep::nn::read_tensors(&file, &Device::Cpu).unwrap().0.remove("0").unwrap();
+            let len = arch.picture_len();
+            let rows: Vec<Tensor> = (0..n).map(|i| flat.narrow(0, i * 32 * len, len).unwrap()).collect();
+            Tensor::cat(&rows, 0).unwrap().reshape(batch.eps.shape()).unwrap()
+        };
+        let query = |z: &Tensor, phi: f64| {
+            let phi = vec![phi as f32; n];
+            guided_v(&teacher, &Query { z, phi: &phi, class: &class, w: Some(&w), base: None }).unwrap()
+        };
+        let mut z = noise.clone();
+        let mut places = vec![z.clone()];
+        for step in 0..8 {
+            z = rotate(&z, &query(&z, angle(step, 8)), &vec![(FRAC_PI_2 / 8.0) as f32; n]).unwrap();
+            places.push(z.clone());
+        }
+        let landed = values(&rotate(&asked.z, &asked.v, &d).unwrap());
+        let own_state = {
+            let phi = vec![FRAC_PI_2 as f32; n];
+            let v = live.student.forward(&Query { z: &noise, phi: &phi, class: &class, w: Some(&w), base: None }).unwrap();
+            values(&rotate(&noise, &v, &d).unwrap())
+        };
+        let (start, middle, end) = (values(&noise), values(&places[4]), values(&places[8]));
+        let (state, len) = (values(&asked.z), arch.picture_len());
+        for k in 0..n * len {
+            let second = k < 4 * len;
+            let from = [start[k], if own > 0.0 { own_state[k] } else { middle[k] }][usize::from(second)];
+            assert!((state[k] - from).abs() < 1e-4, "own {own}, value {k}: {} {from}", state[k]);
+            let to = [middle[k], end[k]][usize::from(second)];
+            assert!((landed[k] - to).abs() < 1e-4, "own {own}, value {k}: {} {to}", landed[k]);
+        }
+    }
 }

@@ -222,35 +222,37 @@ fn fit_makes_the_plan_that_fits() {
     assert!(narrower.fits && narrower.bands == 1 && width >= 32, "{width}: {narrower:?}");
 }
 
-/// Colour pictures of two classes, 16x16: rings and stripes.
+/// Colour pictures of two classes, 32x32: rings and stripes.
 fn pictures() -> Dataset {
     let mut pictures = Vec::new();
     let labels: Vec<u16> = (0..40).map(|i| i % 2).collect();
     for i in 0..40usize {
-        for y in 0..16usize {
-            for x in 0..16usize {
-                let ring = (x.abs_diff(8).pow(2) + y.abs_diff(8).pow(2)).abs_diff(20 + i) < 12;
-                let on = if i % 2 == 0 { ring } else { (x + i) % 5 < 2 };
+        for y in 0..32usize {
+            for x in 0..32usize {
+                let ring = (x.abs_diff(16).pow(2) + y.abs_diff(16).pow(2)).abs_diff(80 + 4 * i) < 48;
+                let on = if i % 2 == 0 { ring } else { (x + 2 * i) % 10 < 4 };
                 pictures.extend(if on { [250, (6 * i) as u8, 20] } else { [255, 255, 255 - y as u8] });
             }
         }
     }
     let class_names = vec!["ring".into(), "stripes".into()];
-    Dataset { height: 16, width: 16, channels: 3, class_names, pictures, labels }
+    Dataset { height: 32, width: 32, channels: 3, class_names, pictures, labels }
 }
 
-/// A folder of PNGs a class, of pictures by `of`.
-fn write(folder: &std::path::Path, data: &Dataset, half: bool) {
+/// The same pictures at half their size.
+fn half(data: &Dataset) -> Dataset {
+    let (height, width) = (data.height / 2, data.width / 2);
+    let arch = Arch::for_enlarging(height, width, data.channels, data.classes());
+    let pictures = (0..data.len()).flat_map(|i| halved(&arch, data.picture(i))).collect();
+    Dataset { height, width, pictures, labels: data.labels.clone(), class_names: data.class_names.clone(), ..*data }
+}
+
+/// A folder of PNGs a class, for training and the same for testing.
+fn write(folder: &std::path::Path, data: &Dataset) {
     for i in 0..data.len() {
         let class = folder.join("train").join(&data.class_names[usize::from(data.labels[i])]);
         std::fs::create_dir_all(&class).unwrap();
-        let file = class.join(format!("{i}.png"));
-        if half {
-            let arch = Arch::for_enlarging(8, 8, 3, 2);
-            write_png(&file, &halved(&arch, data.picture(i)), 8, 8, 3).unwrap();
-        } else {
-            write_png(&file, data.picture(i), 16, 16, 3).unwrap();
-        }
+        write_png(&class.join(format!("{i}.png")), data.picture(i), data.height, data.width, data.channels).unwrap();
     }
     let (from, to) = (folder.join("train"), folder.join("test"));
     assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
@@ -266,11 +268,15 @@ fn page() -> Vec<String> {
 
 /// What docs/colour.md shows runs as it stands, but for the data, which are smaller here, and the numbers of pictures.
 #[test]
-fn the_colour_page_runs_from_data_to_a_picture_of_twice_the_size() {
+fn the_colour_page_runs_from_data_to_a_picture_of_four_times_the_size() {
     let folder = Folder::new("enlarge");
-    write(&folder.join("data-128"), &pictures(), false);
-    write(&folder.join("data-64"), &pictures(), true);
-    std::os::unix::fs::symlink(project().join("firmware-sim"), folder.join("firmware-sim")).unwrap();
+    let (large, middle) = (pictures(), half(&pictures()));
+    for (name, data) in [("data-128", &large), ("data-64", &middle), ("data-32", &half(&middle))] {
+        write(&folder.join(name), data);
+    }
+    for name in ["firmware-sim", "assets"] {
+        std::os::unix::fs::symlink(project().join(name), folder.join(name)).unwrap();
+    }
     let run = |line: &str| -> Output {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         for i in 1..words.len() {
@@ -281,7 +287,7 @@ fn the_colour_page_runs_from_data_to_a_picture_of_twice_the_size() {
         fewstep_command(words).current_dir(folder.path()).output().unwrap()
     };
     let lines = page();
-    assert!(lines.len() >= 9, "{lines:?}");
+    assert!(lines.len() >= 12, "{lines:?}");
     for line in &lines {
         let output = run(line);
         assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -291,30 +297,39 @@ fn the_colour_page_runs_from_data_to_a_picture_of_twice_the_size() {
         let log = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && log.lines().count() == 1 && log.contains(why), "{line}\n{log}");
     };
-    let (base, large) = ("student-64/student-4.safetensors", "student-128/student-4.safetensors");
+    let (base, large) = ("student-32/student-4.safetensors", "student-64/student-4.safetensors");
     refused(&format!("export {large} --steps 4 --out x.fsw"), "--on");
+    refused(&format!("export {large} --steps 4 --on base.fsw --on upscale-64.fsw --out x.fsw"), "--on upscale-64.fsw");
     refused(&format!("export {base} --steps 4 --on base.fsw --out x.fsw"), "--on");
     refused(&format!("export {base} --steps 4 --arena 100000 --out x.fsw"), "--arena");
-    refused("sample upscale.fsw --out x.png", "--upscale");
+    refused("sample upscale-64.fsw --out x.png", "--upscale");
     refused("sample base.fsw --upscale base.fsw --out x.png", "--enlarge");
+    refused("sample base.fsw --upscale upscale-128.fsw --out x.png", "8x8x3");
     assert!(!folder.join("x.fsw").exists() && !folder.join("x.png").exists());
 
-    let path = |name: &str| folder.join(name).display().to_string();
-    let draw = |base: &str, large: &str, file: &str| {
-        let line = format!(
-            "sample {} --upscale {} --count 8 --guidance 1 --json --npz {}",
-            path(base),
-            path(large),
-            path(file)
-        );
-        report(line.split_whitespace())
+    let draw = |files: &str, out: &str| {
+        let line = format!("sample {files} --count 8 --guidance 1 --json --npz {out}");
+        let output = run(&line);
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
     };
-    let drawn = draw("base.fsw", "upscale.fsw", "int8.npz");
-    assert_eq!(drawn["shape"], json!([16, 16, 3]));
-    assert!(drawn["consistency"]["worst_psnr_db"].as_f64().unwrap() > 50.0, "{drawn:#}");
-    // Float students draw nearly the same.
-    draw(base, large, "float.npz");
     let open = |file: &str| npz::open(&folder.join(file)).unwrap().pictures;
+    let cascade = "base.fsw --upscale upscale-64.fsw --upscale upscale-128.fsw";
+    for (files, side) in [("base.fsw --upscale upscale-64.fsw", 16), (cascade, 32)] {
+        let drawn = draw(files, "int8.npz");
+        assert_eq!(drawn["shape"], json!([side, side, 3]));
+        assert!(drawn["consistency"]["worst_psnr_db"].as_f64().unwrap() > 50.0, "{drawn:#}");
+    }
+    // The last picture of a cascade has its seed and class.
+    let line = format!("sample {cascade} --class 1 --seed 7 --guidance 1 --npz one.npz");
+    assert!(run(&line).status.success());
+    assert_eq!(open("one.npz"), {
+        assert!(run(&format!("sample {cascade} --count 8 --seed 6 --guidance 1 --npz some.npz")).status.success());
+        open("some.npz")[32 * 32 * 3..][..32 * 32 * 3].to_vec()
+    });
+    // Float students draw nearly the same.
+    draw("base.fsw --upscale upscale-64.fsw", "int8.npz");
+    draw(&format!("{base} --upscale {large}"), "float.npz");
     let (int8, float) = (open("int8.npz"), open("float.npz"));
     let square: f64 = int8.iter().zip(&float).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
     let psnr = 10.0 * (255.0f64.powi(2) * int8.len() as f64 / square.max(1e-9)).log10();

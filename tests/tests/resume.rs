@@ -263,6 +263,26 @@ fn killed_finishing_ends_with_the_same_bits() {
         assert_same(name, &run.out, &whole.out);
     }
 
+    // The teacher's trajectories are drawn once, for both students.
+    let options = "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
+        --precision f32 --finish traj --trajectories 512 --finish-images 320";
+    let new = |name: &str| {
+        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
+    };
+    let whole_way = new("whole-way");
+    whole_way.finish(&["--threads", "2"]);
+    let moments: [Moment; 3] = [
+        ("while trajectories are drawn", OFTEN, |r| r.has("trajectories/00000.safetensors")),
+        ("while finishing along them", OFTEN, |r| r.lines("student-2-finished") >= 7),
+        ("while finishing the next", OFTEN, |r| r.lines("student-1-finished") >= 7),
+    ];
+    for (i, (name, save, moment)) in moments.into_iter().enumerate() {
+        let run = new(&format!("way-{i}"));
+        assert!(run.kill_at(save, &[], moment), "the run was to be killed {name}, but it had ended");
+        run.finish(&["--resume", "--threads", if i % 2 == 0 { "1" } else { "2" }]);
+        assert_same(name, &run.out, &whole_way.out);
+    }
+
     // From a student of another run: nothing but what is asked for.
     let start = whole.out.join("student-2.safetensors");
     let guided = whole.out.join("guided.safetensors");

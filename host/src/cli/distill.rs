@@ -3,7 +3,7 @@
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
 use crate::distill::{
-    Finish, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill, halving_rounds,
+    Finish, FinishBy, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill, halving_rounds,
     segment_rounds,
 };
 use crate::files;
@@ -16,6 +16,9 @@ use fewstep_core::Direction;
 use fewstep_core::format::crc::crc32c;
 use serde::Serialize;
 use std::path::PathBuf;
+
+/// All of them are held in memory.
+const MAX_TRAJECTORIES: usize = 1 << 20;
 
 /// Distil a teacher into few-step students with the guidance strength as an input
 #[derive(clap::Args, Serialize)]
@@ -103,7 +106,7 @@ pub struct Args {
 /// What follows a student's training, and its settings.
 #[derive(clap::Args, Serialize)]
 struct FinishingArgs {
-    /// Pictures for finishing each student, half of them the auxiliary network's [default: 200000]
+    /// Pictures for finishing each student, by mm half of them the auxiliary network's [default: 200000]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_images: Option<u64>,
@@ -111,10 +114,18 @@ struct FinishingArgs {
     #[arg(long, value_name = "RATE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_lr: Option<f64>,
-    /// How strongly a finished student holds on to the pictures it drew before [default: 0.1]
+    /// --finish mm: how strongly a finished student holds on to the pictures it drew before [default: 0.1]
     #[arg(long, value_name = "WEIGHT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_anchor: Option<f64>,
+    /// --finish traj: how many trajectories of the teacher are drawn [default: 16384]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trajectories: Option<usize>,
+    /// --finish traj: share of states that are the student's own, from which it takes back its own error [default: 0.5]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_states: Option<f64>,
     /// Fine-tune each student through its rounding to int8, with this many pictures [default: none]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,14 +150,24 @@ impl FinishingArgs {
         if finish.is_some() {
             self.finish_images.get_or_insert(200_000);
             self.finish_lr.get_or_insert(1e-4);
-            self.finish_anchor.get_or_insert(0.1);
         }
-        for (name, given) in [
-            ("--finish-images", self.finish_images.is_some()),
-            ("--finish-lr", self.finish_lr.is_some()),
-            ("--finish-anchor", self.finish_anchor.is_some()),
+        match finish {
+            Some(Finishing::Mm) => drop(self.finish_anchor.get_or_insert(0.1)),
+            Some(Finishing::Traj) => {
+                self.trajectories.get_or_insert(16_384);
+                self.own_states.get_or_insert(0.5);
+            }
+            None => {}
+        }
+        let (mm, traj) = (finish == Some(Finishing::Mm), finish == Some(Finishing::Traj));
+        for (name, given, used, with) in [
+            ("--finish-images", self.finish_images.is_some(), mm || traj, "mm or --finish traj"),
+            ("--finish-lr", self.finish_lr.is_some(), mm || traj, "mm or --finish traj"),
+            ("--finish-anchor", self.finish_anchor.is_some(), mm, "mm"),
+            ("--trajectories", self.trajectories.is_some(), traj, "traj"),
+            ("--own-states", self.own_states.is_some(), traj, "traj"),
         ] {
-            ensure!(!given || finish.is_some(), "{name} means nothing without --finish; give --finish mm, too");
+            ensure!(!given || used, "{name} means nothing here; it belongs to --finish {with}");
         }
         for (form, images, lr, default) in
             [("int8", &self.int8_images, &mut self.int8_lr, 1e-4), ("int4", &self.int4_images, &mut self.int4_lr, 2e-4)]
@@ -173,6 +194,12 @@ impl FinishingArgs {
         }
         if let Some(a) = self.finish_anchor {
             ensure!((0.0..=1000.0).contains(&a), "--finish-anchor {a}: give a weight from 0 to 1000");
+        }
+        if let Some(n) = self.trajectories {
+            ensure!((1..=MAX_TRAJECTORIES).contains(&n), "--trajectories {n}: give a number from 1 to {MAX_TRAJECTORIES}");
+        }
+        if let Some(own) = self.own_states {
+            ensure!((0.0..=1.0).contains(&own), "--own-states {own}: give a share from 0 to 1");
         }
         Ok(())
     }
@@ -208,8 +235,9 @@ impl Args {
                 "--guided-images means nothing with --guided or --start: there is no stage 1; leave one of them out"
             );
             ensure!(
-                self.guided.is_some() || self.target == Some(Target::Teacher) && self.finish.is_none(),
-                "--start with --target guided or --finish needs the network of stage 1, too: give --guided FILE"
+                self.guided.is_some()
+                    || self.target == Some(Target::Teacher) && self.finish != Some(Finishing::Mm),
+                "--start with --target guided or --finish mm needs the network of stage 1, too: give --guided FILE"
             );
         } else {
             self.guided_images.get_or_insert(400_000);
@@ -268,13 +296,22 @@ impl Args {
     /// What follows every student's round.
     fn finish(&self) -> Option<Finish> {
         let f = &self.finishing;
-        self.finish.map(|Finishing::Mm| Finish {
-            target: self.target.unwrap_or(Target::Guided),
+        let by = |finishing| match finishing {
+            Finishing::Mm => FinishBy::Moments {
+                target: self.target.unwrap_or(Target::Guided),
+                anchor: f.finish_anchor.unwrap_or_default(),
+                auxiliary_updates: 1,
+            },
+            Finishing::Traj => FinishBy::Trajectories {
+                count: f.trajectories.unwrap_or_default(),
+                own: f.own_states.unwrap_or_default(),
+            },
+        };
+        self.finish.map(|finishing| Finish {
             pictures: f.finish_images.unwrap_or_default(),
             lr: f.finish_lr.unwrap_or_default(),
             ema: self.ema.unwrap_or(0.999),
-            anchor: f.finish_anchor.unwrap_or_default(),
-            auxiliary_updates: 1,
+            by: by(finishing),
         })
     }
 
@@ -335,6 +372,10 @@ pub fn run(mut args: Args) -> Result<()> {
             roundings.is_empty(),
             "--int8-images, --int4-images: students that enlarge pictures are not fine-tuned through the rounding; leave \
              them out"
+        );
+        ensure!(
+            args.finish != Some(Finishing::Traj),
+            "--finish traj: students that enlarge pictures are not finished along trajectories; leave it out"
         );
         ensure!(!args.encoder, "--encoder: a teacher that enlarges pictures has no encoder; leave it out");
     }

@@ -1,5 +1,6 @@
 //! `fewstep export`: quantizes a student and writes its image, or writes its network as ONNX.
 
+use super::cascade::Cascade;
 use crate::apps::augment;
 use crate::data::{self, Dataset, Split, npz};
 use crate::diffusers;
@@ -46,9 +47,10 @@ pub struct Args {
     /// With --onnx: the one step (from 0) that the file is for; without, the step is an input
     #[arg(long, requires = "onnx")]
     step: Option<usize>,
-    /// A student that draws pictures (.fsw or .safetensors): one that enlarges them is calibrated on its
+    /// A student that draws pictures (.fsw or .safetensors): one that enlarges them is calibrated on its; given again, a
+    /// student that enlarges those first
     #[arg(long, value_name = "FILE", conflicts_with_all = ["onnx", "data"])]
-    on: Option<PathBuf>,
+    on: Vec<PathBuf>,
     /// Most bytes of the arena, for a student that enlarges pictures: it is computed in bands of rows that fit
     /// [default: 524288]
     #[arg(long, value_name = "BYTES", conflicts_with = "onnx")]
@@ -109,15 +111,16 @@ fn export_for(
     write_image(&spec, options)
 }
 
-/// Pictures to calibrate a student that enlarges on: those of the student in `file`.
-fn bases(arch: &Arch, file: &Path) -> Result<Vec<u8>> {
+/// Pictures to calibrate a student that enlarges on: those of the student in `file`, enlarged by those in `larger`.
+fn bases(arch: &Arch, file: &Path, larger: &[PathBuf]) -> Result<Vec<u8>> {
     ensure!(arch.base > 0, "--on: this student draws pictures itself; leave it out");
-    let source = Source::open(file)?;
+    let cascade = Cascade::open(file, larger, "--on")?;
+    let source = cascade.last();
     let wanted = (arch.height, arch.width, arch.base);
     ensure!(
         source.shape()? == wanted && source.classes()? == arch.classes && source.own_steps()?.is_some(),
         "--on {}: give a student that draws the {}x{}x{} pictures of {} classes that are enlarged",
-        file.display(),
+        larger.last().map_or(file, PathBuf::as_path).display(),
         wanted.0,
         wanted.1,
         wanted.2,
@@ -132,7 +135,7 @@ fn bases(arch: &Arch, file: &Path) -> Result<Vec<u8>> {
         backend: "auto".into(),
         bases: Vec::new(),
     };
-    Ok(source.draw(&job, |_| ())?.pictures)
+    Ok(cascade.draw(&job)?.0.pictures)
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -164,7 +167,7 @@ fn write_student(args: &Args, steps: usize) -> Result<()> {
         "--arena: only students that enlarge pictures are computed in bands; leave it out"
     );
     let data = args.data.as_ref().map(|folder| pictures(&checkpoint, folder)).transpose()?;
-    let bases = args.on.as_ref().map(|file| bases(&checkpoint.net.arch, file)).transpose()?;
+    let bases = args.on.split_first().map(|(file, larger)| bases(&checkpoint.net.arch, file, larger)).transpose()?;
     let from = match (&data, &bases) {
         (Some(data), _) => Calibration::Pictures(data),
         (None, Some(bases)) => Calibration::Bases(bases),

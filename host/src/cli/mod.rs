@@ -2,6 +2,7 @@
 
 mod augment;
 mod bench;
+mod cascade;
 mod common;
 mod compare;
 mod completions;
@@ -77,11 +78,25 @@ fn one_sentence(e: &clap::Error) -> String {
     format!("{}; --help shows the arguments", what.join(" ").trim_start_matches("error: "))
 }
 
+/// Ends quietly where whoever reads standard output has read enough, as in `fewstep inspect FILE | head`. The signal
+/// itself stays ignored: a broken pipe to an emulator is an error to report.
+fn end_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>().map_or("", String::as_str);
+        if text.starts_with("failed printing to stdout") && text.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
+}
+
 /// Runs the command line; the exit code is 0, 2 when arguments or files are wrong or something is not as expected, or 130
 /// after an interrupt that was waited for.
 pub fn main() -> i32 {
     common::keep_large_buffers();
     common::one_candle_thread();
+    end_with_the_reader();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

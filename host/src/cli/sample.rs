@@ -1,25 +1,22 @@
 //! `fewstep sample`: draws pictures.
 
+use super::cascade::Cascade;
 use super::common::use_threads;
 use crate::data::npz;
 use crate::diffusion::Sampler;
-use crate::enlarge::{Consistency, consistency};
+use crate::enlarge::Consistency;
 use crate::files;
 use crate::nn::{Engine, Precision};
 use crate::picture::{Display, Grid, show};
-use crate::progress::Progress;
-use crate::sampling::{Drawn, Job, Source};
+use crate::sampling::{Drawn, Job};
 use anyhow::{Result, ensure};
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 /// Most pictures of one call.
 const MAX_COUNT: usize = 1_000_000;
 /// Most pictures in a grid.
 const MAX_GRID: usize = 4096;
-/// Rows of pixels of a cell of what is enlarged: its 2x2 squares, of 2x2 pixels each.
-const CELL: usize = 4;
 
 /// Draw pictures with a student image or a checkpoint
 #[derive(clap::Args)]
@@ -46,9 +43,10 @@ pub struct Args {
     steps: Option<usize>,
     #[arg(long, value_enum, default_value = "deterministic")]
     sampler: Sampler,
-    /// A student that enlarges pictures: draws them at twice the size, in its own steps, with the same seeds and classes
+    /// A student that enlarges pictures: draws them at twice the size, in its own steps, with the same seeds and classes;
+    /// given again, another one goes on from there
     #[arg(long, value_name = "FILE")]
-    upscale: Option<PathBuf>,
+    upscale: Vec<PathBuf>,
     /// Kernels of the core: auto, scalar or another name
     #[arg(long, default_value = "auto")]
     backend: String,
@@ -99,43 +97,13 @@ fn steps(n: usize) -> String {
     format!("{n} step{}", if n == 1 { "" } else { "s" })
 }
 
-/// The file that --upscale names, if it enlarges what `source` draws.
-pub(super) fn open_upscale(file: &std::path::Path, source: &Source) -> Result<Source> {
-    let upscale = Source::open(file)?;
-    let (show, (h, w, c)) = (file.display(), source.shape()?);
-    ensure!(upscale.enlarges()?, "--upscale {show}: it draws pictures; give one that train-teacher --enlarge began");
-    ensure!(
-        upscale.shape()? == (2 * h, 2 * w, c) && upscale.classes()? == source.classes()?,
-        "--upscale {show}: it enlarges other pictures than the {h}x{w}x{c} of {} classes that are drawn",
-        source.classes()?
-    );
-    Ok(upscale)
-}
-
-/// Enlarges what was drawn; also says how well both agree.
-fn enlarge(upscale: &Source, drawn: Drawn, job: &Job) -> Result<(Drawn, Option<Consistency>)> {
-    let progress = Mutex::new(Progress::new("upscale", job.classes.len() as u64, "pictures"));
-    // A teacher takes the steps of --steps; a student its own.
-    let steps = if upscale.own_steps()?.is_some() { None } else { job.steps };
-    let job = Job { steps, bases: drawn.pictures, ..job.clone() };
-    let large = upscale.draw(&job, |done| {
-        if let Ok(mut p) = progress.lock() {
-            p.set(done as u64, "");
-        }
-    })?;
-    let band = upscale.band_rows()?.unwrap_or(usize::MAX);
-    let agreement = consistency(drawn.shape, &job.bases, &large.pictures, band, CELL)?;
-    let (evaluations, seconds) = (large.evaluations + drawn.evaluations, large.seconds + drawn.seconds);
-    Ok((Drawn { evaluations, seconds, ..large }, Some(agreement)))
-}
-
 pub fn run(args: Args) -> Result<()> {
     let count = args.count.unwrap_or(1);
     ensure!((1..=MAX_COUNT).contains(&count), "--count {count}: give a number from 1 to {MAX_COUNT}");
     use_threads(args.threads)?;
     Engine::select(args.precision)?;
-    let source = Source::open(&args.file)?;
-    let upscale = args.upscale.as_deref().map(|file| open_upscale(file, &source)).transpose()?;
+    let cascade = Cascade::open(&args.file, &args.upscale, "--upscale")?;
+    let source = cascade.first();
     let classes = classes(args.class, args.count, source.classes()?);
     let silent = args.npz.is_none() && args.show.is_none() && !args.json;
     let out = args.out.clone().or_else(|| silent.then(|| "samples.png".into()));
@@ -165,17 +133,7 @@ pub fn run(args: Args) -> Result<()> {
         backend: args.backend.clone(),
         bases: Vec::new(),
     };
-    let progress = Mutex::new(Progress::new("sample", classes.len() as u64, "pictures"));
-    let drawn = source.draw(&job, |done| {
-        if let Ok(mut p) = progress.lock() {
-            p.set(done as u64, "");
-        }
-    })?;
-    drop(progress);
-    let (drawn, agreement) = match &upscale {
-        Some(upscale) => enlarge(upscale, drawn, &job)?,
-        None => (drawn, None),
-    };
+    let (drawn, agreement) = cascade.draw(&job)?;
     if let Some(path) = &out {
         let title = format!("{}, w = {}, seed {}", steps(drawn.steps), args.guidance, args.seed);
         save_grid(path, &drawn, &classes, &source.class_names()?, &title)?;

@@ -1,11 +1,12 @@
 //! `fewstep simulate`: draws on an emulated board and compares with the host.
 
-use super::sample::open_upscale;
+use super::cascade::Cascade;
 use super::{interrupt, scenario};
 use crate::data::npz;
+use crate::diffusion::Sampler;
 use crate::files;
 use crate::picture::write_png;
-use crate::sampling::{Source, StudentImage, backend, draw_one};
+use crate::sampling::{Job, StudentImage, backend, draw_one};
 use anyhow::{Context, Result, bail};
 use fewstep_core::Request;
 use fewstep_runner::{Event, Image, Options, Outcome, Task, simulate};
@@ -35,9 +36,10 @@ pub struct Args {
     guidance: f32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// A student that enlarges pictures (.fsw): the board runs this one, on the picture that the host drew with FILE
+    /// A student that enlarges pictures (.fsw): the board runs this one, on the picture that the host drew with FILE; of
+    /// several the last, on the picture of those before it
     #[arg(long, value_name = "FILE")]
-    upscale: Option<PathBuf>,
+    upscale: Vec<PathBuf>,
     /// Picture to write
     #[arg(long)]
     out: Option<PathBuf>,
@@ -101,15 +103,23 @@ pub fn run(args: Args) -> Result<()> {
     let request = Request { seed: args.seed, class: args.class, w: args.guidance, ..Request::default() };
     let time_limit = Duration::from_secs(args.time_limit);
     let options = Options { time_limit, stop: Some(interrupt::catch()), ..Options::default() };
-    let (image, base) = match &args.upscale {
+    let (image, base) = match args.upscale.split_last() {
         None if image.model()?.base_bytes().is_some() => {
             bail!("{}: it enlarges pictures; give it as --upscale, and the student that draws them first", image.name)
         }
         None => (image, Vec::new()),
-        Some(upscale) => {
-            open_upscale(upscale, &Source::open(file)?)?;
-            let base = draw(&image, &request, &[])?;
-            (StudentImage::open(upscale)?, base)
+        Some((last, before)) => {
+            Cascade::open(file, &args.upscale, "--upscale")?;
+            let job = Job {
+                seed: args.seed,
+                classes: vec![args.class],
+                w: args.guidance,
+                steps: None,
+                sampler: Sampler::Deterministic,
+                backend: "auto".into(),
+                bases: Vec::new(),
+            };
+            (StudentImage::open(last)?, Cascade::open(file, before, "--upscale")?.draw(&job)?.0.pictures)
         }
     };
     let (o, equal) = draw_on_board(&image, &base, board, &request, &options, args.json)?;

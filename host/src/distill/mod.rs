@@ -7,7 +7,7 @@ mod rounds;
 mod teacher;
 
 pub use rounds::{
-    Finish, Finishing, Learn, MAX_STEPS, Method, Round, Rounding, SegmentOptions, SegmentRound, Target, default_fine,
+    Finish, FinishBy, Finishing, Learn, MAX_STEPS, Method, Round, Rounding, SegmentOptions, SegmentRound, Target, default_fine,
     halving_rounds, segment_rounds,
 };
 
@@ -17,7 +17,10 @@ use crate::data::Dataset;
 use crate::diffusion::Denoise;
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
 use crate::quant::{Finetune, prepare};
-use crate::train::{Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments};
+use crate::train::{
+    Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments, Trajectories, WayOptions,
+    Ways,
+};
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use fewstep_core::Direction;
@@ -67,9 +70,10 @@ pub fn distill(
 ) -> Result<Vec<PathBuf>> {
     let distiller = Distiller { plan, data, device, run, teacher };
     let asks_guided = |r: &Round| matches!(r.learn, Learn::Segments(s) if s.target == Some(Target::Guided));
+    let by_moments = plan.finish.is_some_and(|f| matches!(f.by, FinishBy::Moments { .. }));
     let guided = match &plan.guided {
         Some(net) => Some(net.clone()),
-        None if plan.start.is_none() || plan.finish.is_some() || plan.rounds.iter().any(asks_guided) => {
+        None if plan.start.is_none() || by_moments || plan.rounds.iter().any(asks_guided) => {
             Some(distiller.guided()?)
         }
         None => None,
@@ -83,9 +87,9 @@ pub fn distill(
         }
         let mut name = distiller.name(round.steps);
         let mut kept_net = net.clone();
-        if let (Some(finish), Some(guided)) = (&plan.finish, &guided) {
+        if let Some(finish) = &plan.finish {
             // The next round starts from the student as it was: it has learnt the ways, not only their ends.
-            kept_net = distiller.finish(guided, &net, round.steps, finish)?;
+            kept_net = distiller.finish(guided.as_ref(), &net, round.steps, finish)?;
             name += "-finished";
         }
         for rounding in &plan.roundings {
@@ -239,30 +243,52 @@ impl Distiller<'_> {
     }
 
     /// The finishing stage of a student.
-    fn finish(&self, guided: &UNet, student: &UNet, steps: usize, o: &Finish) -> Result<UNet> {
-        let teacher: Arc<dyn Denoise> = match o.target {
-            Target::Guided => Arc::new(guided.clone()),
-            Target::Teacher => self.teacher.denoiser(),
-        };
-        let objective = Moments {
-            teacher,
-            start: student.clone(),
-            anchor: o.anchor,
-            segments: steps,
-            power: self.plan.power,
-            auxiliary_updates: o.auxiliary_updates,
+    fn finish(&self, guided: Option<&UNet>, student: &UNet, steps: usize, o: &Finish) -> Result<UNet> {
+        let name = format!("student-{steps}-finished");
+        let mut auxiliary = None;
+        let objective: Box<dyn Objective> = match o.by {
+            FinishBy::Moments { target, anchor, auxiliary_updates } => {
+                let guided = guided.context("a network of stage 1")?;
+                auxiliary = Some(guided.clone());
+                Box::new(Moments {
+                    teacher: match target {
+                        Target::Guided => Arc::new(guided.clone()),
+                        Target::Teacher => self.teacher.denoiser(),
+                    },
+                    start: student.clone(),
+                    anchor,
+                    segments: steps,
+                    power: self.plan.power,
+                    auxiliary_updates,
+                })
+            }
+            // Trajectories need not be there where the student is.
+            FinishBy::Trajectories { .. } if self.run.path(&format!("{name}.safetensors")).exists() => {
+                return Ok(Checkpoint::open(&self.run.path(&format!("{name}.safetensors")), self.device)?.net);
+            }
+            FinishBy::Trajectories { count, own } => {
+                Box::new(Trajectories { ways: self.ways(count)?, steps, own })
+            }
         };
         self.phase(Stint {
-            name: &format!("student-{steps}-finished"),
+            name: &name,
             net: student.clone(),
-            auxiliary: Some(guided.clone()),
+            auxiliary,
             kind: Kind::Student(steps),
-            objective: &objective,
+            objective: &*objective,
             pictures: o.pictures,
             lr: o.lr,
             constant: 0.0,
             ema: o.ema,
         })
+    }
+
+    /// The teacher's trajectories, with places for every kept student.
+    fn ways(&self, count: usize) -> Result<Ways> {
+        let places = self.plan.rounds.iter().filter(|r| r.keep).map(|r| r.steps).max().unwrap_or(1);
+        let options =
+            WayOptions { count, places, fine: default_fine(places), power: self.plan.power, seed: self.plan.seed };
+        Ways::open(&self.run.path("trajectories"), &self.plan.arch, &*self.teacher.denoiser(), options, self.device)
     }
 
     /// Fine-tuning through the rounding.

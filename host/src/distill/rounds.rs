@@ -98,19 +98,28 @@ pub fn halving_rounds(keep: &[usize], first: usize, pictures: u64, last_factor: 
 pub enum Finishing {
     /// moment matching with an auxiliary denoiser
     Mm,
+    /// the guided teacher's own trajectories, drawn once: each step lands where the teacher is by then
+    Traj,
 }
 
-/// The stage after a student's round: [`crate::train::Moments`].
+/// The stage after a student's round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Finish {
-    pub target: Target,
-    /// Of both networks' updates.
+    /// Of all networks' updates.
     pub pictures: u64,
     pub lr: f64,
     /// Decay of the student's average, which is what is kept.
     pub ema: f64,
-    pub anchor: f64,
-    pub auxiliary_updates: u64,
+    pub by: FinishBy,
+}
+
+/// What a student is finished by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum FinishBy {
+    /// [`crate::train::Moments`].
+    Moments { target: Target, anchor: f64, auxiliary_updates: u64 },
+    /// [`crate::train::Trajectories`]: how many are drawn, and the share of states that are the student's own.
+    Trajectories { count: usize, own: f64 },
 }
 
 /// Fine-tuning of a kept student through its rounding: [`crate::quant::Finetune`].

@@ -16,6 +16,7 @@ pub mod report;
 mod run_dir;
 mod segments;
 mod snapshot;
+mod trajectories;
 
 pub use batch::{Address, Batch, Batches};
 pub use live::{Live, Turn};
@@ -25,3 +26,4 @@ pub use phase::{Phase, Schedule};
 pub(crate) use phase::{save_interval, sum_gradients};
 pub use run_dir::RunDir;
 pub use segments::{Angles, Grid, Jump, Segments, Weight, landing_v};
+pub use trajectories::{Trajectories, WayOptions, Ways};
