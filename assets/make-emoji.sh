@@ -56,7 +56,7 @@ enlarging() { # SIDE OPTIONS: a student of that side's teacher
   keep "teacher-$1"
   keep "student-$1"
 }
-enlarging 64 --batch 32 --guided-images 4000 --images 8000
+enlarging 64 --batch 32 --guided-images 4000 --images 32000
 enlarging 128 --batch 16 --guided-images 2400 --images 4800
 "$fewstep" export "$work/student-64/student-4.safetensors" --steps 4 --on assets/emoji-32-student-4.fsw \
   --out assets/emoji-64-upscale-4.fsw
