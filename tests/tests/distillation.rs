@@ -876,7 +876,8 @@ fn trajectories_are_the_teachers_way() {
         let landed = values(&rotate(&asked.z, &asked.v, &d).unwrap());
         let own_state = {
             let phi = vec![FRAC_PI_2 as f32; n];
-            let v = live.student.forward(&Query { z: &noise, phi: &phi, class: &class, w: Some(&w), base: None }).unwrap();
+            let v =
+                live.student.forward(&Query { z: &noise, phi: &phi, class: &class, w: Some(&w), base: None }).unwrap();
             values(&rotate(&noise, &v, &d).unwrap())
         };
         let (start, middle, end) = (values(&noise), values(&places[4]), values(&places[8]));

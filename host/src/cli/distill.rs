@@ -3,8 +3,8 @@
 use super::training::{MAX_IMAGES, RunOptions, TrainingArgs};
 use crate::data::{self, Split};
 use crate::distill::{
-    Finish, FinishBy, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill, halving_rounds,
-    segment_rounds,
+    Finish, FinishBy, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill,
+    halving_rounds, segment_rounds,
 };
 use crate::files;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
@@ -196,7 +196,10 @@ impl FinishingArgs {
             ensure!((0.0..=1000.0).contains(&a), "--finish-anchor {a}: give a weight from 0 to 1000");
         }
         if let Some(n) = self.trajectories {
-            ensure!((1..=MAX_TRAJECTORIES).contains(&n), "--trajectories {n}: give a number from 1 to {MAX_TRAJECTORIES}");
+            ensure!(
+                (1..=MAX_TRAJECTORIES).contains(&n),
+                "--trajectories {n}: give a number from 1 to {MAX_TRAJECTORIES}"
+            );
         }
         if let Some(own) = self.own_states {
             ensure!((0.0..=1.0).contains(&own), "--own-states {own}: give a share from 0 to 1");
@@ -235,8 +238,7 @@ impl Args {
                 "--guided-images means nothing with --guided or --start: there is no stage 1; leave one of them out"
             );
             ensure!(
-                self.guided.is_some()
-                    || self.target == Some(Target::Teacher) && self.finish != Some(Finishing::Mm),
+                self.guided.is_some() || self.target == Some(Target::Teacher) && self.finish != Some(Finishing::Mm),
                 "--start with --target guided or --finish mm needs the network of stage 1, too: give --guided FILE"
             );
         } else {

@@ -7,8 +7,8 @@ mod rounds;
 mod teacher;
 
 pub use rounds::{
-    Finish, FinishBy, Finishing, Learn, MAX_STEPS, Method, Round, Rounding, SegmentOptions, SegmentRound, Target, default_fine,
-    halving_rounds, segment_rounds,
+    Finish, FinishBy, Finishing, Learn, MAX_STEPS, Method, Round, Rounding, SegmentOptions, SegmentRound, Target,
+    default_fine, halving_rounds, segment_rounds,
 };
 
 pub use teacher::TeacherNetwork;
@@ -73,9 +73,7 @@ pub fn distill(
     let by_moments = plan.finish.is_some_and(|f| matches!(f.by, FinishBy::Moments { .. }));
     let guided = match &plan.guided {
         Some(net) => Some(net.clone()),
-        None if plan.start.is_none() || by_moments || plan.rounds.iter().any(asks_guided) => {
-            Some(distiller.guided()?)
-        }
+        None if plan.start.is_none() || by_moments || plan.rounds.iter().any(asks_guided) => Some(distiller.guided()?),
         None => None,
     };
     let mut net = plan.start.clone().or_else(|| guided.clone()).context("a first network")?;
@@ -266,9 +264,7 @@ impl Distiller<'_> {
             FinishBy::Trajectories { .. } if self.run.path(&format!("{name}.safetensors")).exists() => {
                 return Ok(Checkpoint::open(&self.run.path(&format!("{name}.safetensors")), self.device)?.net);
             }
-            FinishBy::Trajectories { count, own } => {
-                Box::new(Trajectories { ways: self.ways(count)?, steps, own })
-            }
+            FinishBy::Trajectories { count, own } => Box::new(Trajectories { ways: self.ways(count)?, steps, own }),
         };
         self.phase(Stint {
             name: &name,
