@@ -1,7 +1,7 @@
 //! GroupNorm and SiLU: sums per channel first, then by group; then all cells, a vector of channels at a time.
 
 use super::Simd;
-use super::vector::{Narrow, rne, silu};
+use super::vector::{Narrow, rne, silus};
 use crate::math::inv_std;
 use crate::ops::norm_act::MAX_GROUP;
 use crate::ops::{NormAct, NormOut};
@@ -84,19 +84,75 @@ struct Part {
     b: [f32; MAX_GROUP],
 }
 
+/// Vectors of a cell that are done together.
+const TOGETHER: usize = 4;
+
 /// The expression itself, for the part's channels of every cell.
 #[inline(always)]
 fn apply<S: Simd, T: Narrow, const SILU: bool>(s: S, p: &NormAct<'_>, input: &[i16], out: &mut [T], part: &Part) {
-    let (out_scale, zp) = (s.splat_f(p.a), s.splat(p.zp));
-    for at in (0..part.count).step_by(S::LANES) {
-        let n = (part.count - at).min(S::LANES);
-        let (a, b) = (s.load_f(&part.a[at..]), s.load_f(&part.b[at..]));
-        let from = part.first + at;
+    let mut at = 0;
+    while part.count - at >= TOGETHER * S::LANES {
+        vectors::<S, T, SILU, TOGETHER>(s, p, input, out, part, at);
+        at += TOGETHER * S::LANES;
+    }
+    while part.count - at >= S::LANES {
+        vectors::<S, T, SILU, 1>(s, p, input, out, part, at);
+        at += S::LANES;
+    }
+    if at < part.count {
+        let (from, n) = (part.first + at, part.count - at);
+        let factors = ([s.load_f(&part.a[at..])], [s.load_f(&part.b[at..])]);
         for (input, out) in input.chunks_exact(p.channels).zip(out.chunks_exact_mut(p.channels)) {
-            let q = s.to_f(s.widen_i16(&input[from..][..n]));
-            let y = s.add_f(s.mul_f(q, a), b);
-            let y = if SILU { silu(s, y) } else { y };
-            T::narrow(s, s.add(rne(s, s.mul_f(y, out_scale)), zp), &mut out[from..][..n]);
+            let [y] = normed::<S, SILU, 1>(s, p, [s.widen_i16(&input[from..][..n])], &factors);
+            T::narrow(s, y, &mut out[from..][..n]);
         }
     }
+}
+
+/// N whole vectors of every cell, from channel `at` of the part on.
+#[inline(always)]
+fn vectors<S: Simd, T: Narrow, const SILU: bool, const N: usize>(
+    s: S,
+    p: &NormAct<'_>,
+    input: &[i16],
+    out: &mut [T],
+    part: &Part,
+    at: usize,
+) {
+    let mut factors = ([s.splat_f(0.0); N], [s.splat_f(0.0); N]);
+    for i in 0..N {
+        factors.0[i] = s.load_f(&part.a[at + i * S::LANES..]);
+        factors.1[i] = s.load_f(&part.b[at + i * S::LANES..]);
+    }
+    let from = part.first + at;
+    for (input, out) in input.chunks_exact(p.channels).zip(out.chunks_exact_mut(p.channels)) {
+        let (input, out) = (&input[from..][..N * S::LANES], &mut out[from..][..N * S::LANES]);
+        let mut q = [s.splat(0); N];
+        for i in 0..N {
+            q[i] = s.widen_i16(&input[i * S::LANES..][..S::LANES]);
+        }
+        T::narrow_all(s, normed::<S, SILU, N>(s, p, q, &factors), out);
+    }
+}
+
+/// Results of N vectors, before they are narrowed.
+#[inline(always)]
+fn normed<S: Simd, const SILU: bool, const N: usize>(
+    s: S,
+    p: &NormAct<'_>,
+    q: [S::I; N],
+    (a, b): &([S::F; N], [S::F; N]),
+) -> [S::I; N] {
+    let mut y = [s.splat_f(0.0); N];
+    for i in 0..N {
+        y[i] = s.add_f(s.mul_f(s.to_f(q[i]), a[i]), b[i]);
+    }
+    if SILU {
+        y = silus(s, y);
+    }
+    let mut out = q;
+    for i in 0..N {
+        out[i] = s.add(rne(s, s.mul_f(y[i], s.splat_f(p.a))), s.splat(p.zp));
+    }
+    out
 }

@@ -235,6 +235,24 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn narrow_all_i8<const N: usize>(self, x: [__m256i; N], to: &mut [i8]) {
+        let (fours, rest) = x.as_chunks::<4>();
+        let (whole, tail) = to[..8 * N].split_at_mut(32 * fours.len());
+        for (&[a, b, c, d], to) in fours.iter().zip(whole.as_chunks_mut::<32>().0) {
+            // SAFETY: see above.
+            unsafe {
+                // Packing goes by halves: four lanes of each vector, then the other four.
+                let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes);
+            }
+        }
+        for (&x, to) in rest.iter().zip(tail.as_chunks_mut::<8>().0) {
+            self.narrow_i8(x, to);
+        }
+    }
+
+    #[inline(always)]
     fn narrow_i16(self, x: __m256i, to: &mut [i16]) {
         let mut out = [0i16; 8];
         // SAFETY: see above.
