@@ -14,7 +14,8 @@ macro_rules! backend {
         use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
         use crate::arch::generic::winograd::{Plan as Winograd, Work};
-        use crate::arch::{Backend, Kernels};
+        use crate::arch::{Backend, Kernels, room::uncleared};
+        use core::mem::MaybeUninit;
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
         type Token = $token;
@@ -73,29 +74,39 @@ macro_rules! backend {
                 && let ConvIn::I8(input) = input
                 && let Some(plan) = Winograd::new::<Token>(p)
             {
-                // SAFETY: the table is handed out only where the CPU has the features.
-                return unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) };
+                return winograd(p, order, input, out, &plan);
             }
-            // SAFETY of all four: the table is handed out only where the CPU has the features.
             match generic::conv::panel::<Token>(p, order, &input) {
-                // SAFETY: see above.
-                FRONT_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; FRONT_PANEL]).0) },
-                // SAFETY: see above.
-                SMALL_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; SMALL_PANEL]).0) },
-                // SAFETY: see above.
-                MEDIUM_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; MEDIUM_PANEL]).0) },
-                // SAFETY: see above.
-                _ => unsafe { conv_in(p, order, input, out, &mut Panel([0; LARGE_PANEL]).0) },
+                FRONT_PANEL => conv_by::<FRONT_PANEL>(p, order, input, out),
+                SMALL_PANEL => conv_by::<SMALL_PANEL>(p, order, input, out),
+                MEDIUM_PANEL => conv_by::<MEDIUM_PANEL>(p, order, input, out),
+                _ => conv_by::<LARGE_PANEL>(p, order, input, out),
             }
+        }
+
+        fn winograd(p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd) {
+            let mut work = MaybeUninit::uninit();
+            // SAFETY: the table is handed out only where the CPU has the features. `Work` is integers.
+            unsafe { winograd_in(p, order, input, out, plan, uncleared::<Work>(&mut work)) }
+        }
+
+        fn conv_by<const PANEL: usize>(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
+            let mut panel = MaybeUninit::uninit();
+            // SAFETY: as above. A panel is integers.
+            unsafe { conv_in(p, order, input, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
+        }
+
+        fn attention_by<const PANEL: usize>(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
+            let mut panel = MaybeUninit::uninit();
+            // SAFETY: as above.
+            unsafe { attention_in(p, qkv, scores, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
         }
 
         fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
             if generic::attention::fits::<Token>(p, SMALL_PANEL) {
-                // SAFETY: the table is handed out only where the CPU has the features.
-                unsafe { attention_in(p, qkv, scores, out, &mut Panel([0; SMALL_PANEL]).0) }
+                attention_by::<SMALL_PANEL>(p, qkv, scores, out);
             } else if generic::attention::fits::<Token>(p, LARGE_PANEL) {
-                // SAFETY: as above.
-                unsafe { attention_in(p, qkv, scores, out, &mut Panel([0; LARGE_PANEL]).0) }
+                attention_by::<LARGE_PANEL>(p, qkv, scores, out);
             } else {
                 ops::attention(p, qkv, scores, out);
             }
@@ -180,8 +191,7 @@ macro_rules! methods {
                     fn by(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
                         match (input, Winograd::of::<Token>(Method::$method, p)) {
                             (ConvIn::I8(input), Some(plan)) if generic::conv::fits(p, &ConvIn::I8(input)) => {
-                                // SAFETY: the table is handed out only where the CPU has the features.
-                                unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) }
+                                winograd(p, order, input, out, &plan)
                             }
                             (input, _) if order == Order::Blocks => conv_blocks(p, input, out, &mut []),
                             (input, _) => conv(p, input, out, &mut []),

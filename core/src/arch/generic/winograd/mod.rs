@@ -21,8 +21,8 @@ use super::Simd;
 use super::conv::Order;
 use super::tile::{CELL, Cell};
 use crate::ops::{Conv, ConvOut};
-use line::{CELLS, Four, Line, Two};
-use outputs::{NONE, Rows, Strip};
+use line::{Four, Line, Two};
+use outputs::{Rows, Strip};
 use products::{Products, Sums, TILES};
 use weights::TAPS;
 
@@ -78,17 +78,6 @@ pub(in crate::arch) struct Work {
     words: [i32; WORK_WORDS],
     sums: Sums,
     acc: Rows,
-}
-
-impl Work {
-    pub(in crate::arch) const fn new() -> Self {
-        Self {
-            cells: [Cell([0; CELL]); WORK_CELLS],
-            words: [0; WORK_WORDS],
-            sums: [[[0; 32]; TILES]; CELLS],
-            acc: NONE,
-        }
-    }
 }
 
 /// How a layer is cut.
