@@ -96,17 +96,11 @@ macro_rules! backend {
             unsafe { conv_in(p, order, input, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
         }
 
-        fn attention_by<const PANEL: usize>(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
-            let mut panel = MaybeUninit::uninit();
-            // SAFETY: as above.
-            unsafe { attention_in(p, qkv, scores, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
-        }
-
         fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
-            if generic::attention::fits::<Token>(p, SMALL_PANEL) {
-                attention_by::<SMALL_PANEL>(p, qkv, scores, out);
-            } else if generic::attention::fits::<Token>(p, LARGE_PANEL) {
-                attention_by::<LARGE_PANEL>(p, qkv, scores, out);
+            if generic::attention::fits::<Token>(p, LARGE_PANEL) {
+                let mut panel = MaybeUninit::uninit();
+                // SAFETY: the table is handed out only where the CPU has the features. A panel is integers.
+                unsafe { attention_in(p, qkv, scores, out, &mut uncleared::<Panel<LARGE_PANEL>>(&mut panel).0) }
             } else {
                 ops::attention(p, qkv, scores, out);
             }

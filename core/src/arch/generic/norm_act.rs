@@ -36,31 +36,22 @@ fn factors<S: Simd>(
     count: usize,
 ) -> ([f32; MAX_GROUP], [f32; MAX_GROUP]) {
     let ch = p.channels;
-    // Per channel; of the squares the lower and the upper 16 bits apart, so that 2^16 of them fit 32 bits.
-    let (mut sums, mut lows, mut highs) = ([0i32; MAX_GROUP], [0i32; MAX_GROUP], [0i32; MAX_GROUP]);
-    for at in (0..count).step_by(S::LANES) {
-        let n = (count - at).min(S::LANES);
-        let mask = s.splat(0xffff);
-        let (mut sum, mut low, mut high) = (s.splat(0), s.splat(0), s.splat(0));
-        for cell in input.chunks_exact(ch) {
-            let q = s.widen_i16(&cell[first + at..][..n]);
-            let square = s.squares(q);
-            sum = s.add(sum, q);
-            low = s.add(low, s.and(square, mask));
-            high = s.add(high, s.shift_right::<16>(square));
-        }
-        s.store(sum, &mut sums[at..]);
-        s.store(low, &mut lows[at..]);
-        s.store(high, &mut highs[at..]);
+    let mut totals = Totals { sums: [0; MAX_GROUP], lows: [0; MAX_GROUP], highs: [0; MAX_GROUP] };
+    // Groups of whole pairs need no totals by channel.
+    let per_lane = if p.group.is_multiple_of(2) { 2 } else { 1 };
+    match per_lane {
+        2 => totals.add::<S, 2>(s, input, ch, first, count),
+        _ => totals.add::<S, 1>(s, input, ch, first, count),
     }
+    let Totals { sums, lows, highs } = totals;
 
     let (mut a, mut b) = ([0f32; MAX_GROUP], [0f32; MAX_GROUP]);
     let n = (p.cells * p.group) as u32;
     for start in (0..count).step_by(p.group) {
-        let members = start..start + p.group;
-        let sum: i32 = sums[members.clone()].iter().sum();
-        let low: u64 = lows[members.clone()].iter().map(|&low| u64::from(low as u32)).sum();
-        let high: u64 = highs[members.clone()].iter().map(|&high| u64::from(high as u32)).sum();
+        let (members, lanes) = (start..start + p.group, start / per_lane..(start + p.group) / per_lane);
+        let sum: i32 = sums[lanes.clone()].iter().sum();
+        let low: u64 = lows[lanes.clone()].iter().map(|&low| u64::from(low as u32)).sum();
+        let high: u64 = highs[lanes].iter().map(|&high| u64::from(high as u32)).sum();
         let mean = sum as f32 / n as f32;
         let inv_std = inv_std(n, sum, low + (high << 16), p.b);
         for i in members {
@@ -74,6 +65,59 @@ fn factors<S: Simd>(
         }
     }
     (a, b)
+}
+
+/// Sums over all cells by channel, or by pair of channels; of the squares the lower and the upper 16 bits apart, so that 2^16
+/// of them fit 32 bits.
+struct Totals {
+    sums: [i32; MAX_GROUP],
+    lows: [i32; MAX_GROUP],
+    highs: [i32; MAX_GROUP],
+}
+
+impl Totals {
+    /// Of channels `first .. first + count` of `ch`, PER of them a lane: 1 or 2.
+    #[inline(always)]
+    fn add<S: Simd, const PER: usize>(&mut self, s: S, input: &[i16], ch: usize, first: usize, count: usize) {
+        let wide = PER * S::LANES;
+        for at in (0..count).step_by(wide) {
+            let lane = at / PER;
+            // Whole vectors have a length that the compiler knows.
+            match count - at {
+                n if n < wide => self.lanes::<S, PER>(s, input, ch, (first + at, n), lane),
+                _ => self.lanes::<S, PER>(s, input, ch, (first + at, wide), lane),
+            }
+        }
+    }
+
+    /// Of a vector: `n` channels from `from` on.
+    #[inline(always)]
+    fn lanes<S: Simd, const PER: usize>(
+        &mut self,
+        s: S,
+        input: &[i16],
+        ch: usize,
+        (from, n): (usize, usize),
+        lane: usize,
+    ) {
+        let mask = s.splat(0xffff);
+        let (mut sum, mut low, mut high) = (s.splat(0), s.splat(0), s.splat(0));
+        for cell in input.chunks_exact(ch) {
+            let q = &cell[from..][..n];
+            let (q, square) = if PER == 2 {
+                s.pair_sums(s.load_pairs(q))
+            } else {
+                let q = s.widen_i16(q);
+                (q, s.squares(q))
+            };
+            sum = s.add(sum, q);
+            low = s.add(low, s.and(square, mask));
+            high = s.add(high, s.shift_right::<16>(square));
+        }
+        s.store(sum, &mut self.sums[lane..]);
+        s.store(low, &mut self.lows[lane..]);
+        s.store(high, &mut self.highs[lane..]);
+    }
 }
 
 /// Channels first .. first + count and their factors.

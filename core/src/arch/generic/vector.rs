@@ -42,6 +42,10 @@ pub(crate) trait Simd: Copy {
         Self::BYTES && (Self::ANY_WEIGHT || weights.int8().iter().fold(0, |least, &w| w.min(least)) > i8::MIN)
     }
 
+    /// Will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _from: &[i8]) {}
+
     /// [`tile`]. A backend may have it as a function of its own instead of a copy for each caller.
     #[inline(always)]
     fn tile<P: Products<Self>, const NV: usize>(
@@ -109,6 +113,14 @@ pub(crate) trait Simd: Copy {
 
     /// Squares of i32 lanes that hold an i16 each.
     fn squares(self, q: Self::I) -> Self::I;
+
+    /// The sum of the two i16 of a lane, and that of their squares, which is unsigned.
+    #[inline(always)]
+    fn pair_sums(self, q: Self::I) -> (Self::I, Self::I) {
+        let high = self.shift_right_signed(q, 16);
+        let low = self.shift_right_signed(self.shift_left::<16>(q), 16);
+        (self.add(low, high), self.add(self.squares(low), self.squares(high)))
+    }
 
     /// i8 to i32.
     fn widen_i8(self, from: &[i8]) -> Self::I;

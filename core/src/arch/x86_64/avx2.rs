@@ -69,6 +69,14 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const WINOGRAD: bool = !VNNI;
 
     #[inline(always)]
+    fn prefetch(self, from: &[i8]) {
+        for line in from.chunks(64) {
+            // SAFETY: see above; nothing is read that the program sees.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) }
+        }
+    }
+
+    #[inline(always)]
     fn tile<P: Products<Self>, const NV: usize>(
         self,
         cells: usize,
@@ -207,6 +215,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn squares(self, q: __m256i) -> __m256i {
         // The upper word of one factor is zero.
         self.dot_words(self.splat(0), q, self.and(q, self.splat(0xffff)))
+    }
+
+    #[inline(always)]
+    fn pair_sums(self, q: __m256i) -> (__m256i, __m256i) {
+        let zero = self.splat(0);
+        (self.dot_words(zero, q, self.splat(0x0001_0001)), self.dot_words(zero, q, q))
     }
 
     #[inline(always)]

@@ -252,6 +252,7 @@ impl Block<'_> {
                 Method::FourTwo => weights::transform::<S, Four, Two>(s, i, taps, panel),
                 Method::Four => weights::transform::<S, Four, Four>(s, i, taps, panel),
             }
+            s.prefetch(self.next_weights(i, down));
             let needed = self.needed(i);
             let chunks = needed.div_ceil(TILES);
             let mut first = 0;
@@ -281,6 +282,16 @@ impl Block<'_> {
             Method::FourTwo => strip.each::<S, Four, Two, NV>(s, partial, acc, out),
             Method::Four => strip.each::<S, Four, Four, NV>(s, partial, acc, out),
         }
+    }
+
+    /// Part `i` of `parts` of the weights of the next block: they come from a cache further away while this one is
+    /// multiplied.
+    #[inline(always)]
+    fn next_weights(&self, i: usize, parts: usize) -> &[i8] {
+        let of_output = TAPS * self.p.cin;
+        let (from, len) = ((self.first + self.count) * of_output, self.count * of_output);
+        let part = len.div_ceil(parts);
+        self.p.weights.int8().get(from + i * part..).map_or(&[], |rest| &rest[..part.min(rest.len())])
     }
 
     /// Tiles that vertical index `i` is for, from the first on: the last index serves the last row of a tile only.
