@@ -133,8 +133,15 @@ pub(crate) trait Simd: Copy {
     /// [`narrow_i8`](Self::narrow_i8) of several vectors, all of which `to` takes.
     #[inline(always)]
     fn narrow_all_i8<const N: usize>(self, x: [Self::I; N], to: &mut [i8]) {
-        for (&x, to) in x.iter().zip(to.chunks_exact_mut(Self::LANES)) {
-            self.narrow_i8(x, to);
+        for i in 0..N {
+            self.narrow_i8(x[i], &mut to[i * Self::LANES..][..Self::LANES]);
+        }
+    }
+    /// [`narrow_i16`](Self::narrow_i16) of several vectors, all of which `to` takes.
+    #[inline(always)]
+    fn narrow_all_i16<const N: usize>(self, x: [Self::I; N], to: &mut [i16]) {
+        for i in 0..N {
+            self.narrow_i16(x[i], &mut to[i * Self::LANES..][..Self::LANES]);
         }
     }
     /// Four i8 to a lane.
@@ -208,12 +215,7 @@ pub(in crate::arch) fn put<T: Copy, const N: usize>(x: [T; N], to: &mut [T]) {
 pub(super) trait Narrow: Sized {
     fn narrow<S: Simd>(s: S, x: S::I, to: &mut [Self]);
     /// Of whole vectors.
-    #[inline(always)]
-    fn narrow_all<S: Simd, const N: usize>(s: S, x: [S::I; N], to: &mut [Self]) {
-        for (&x, to) in x.iter().zip(to.chunks_exact_mut(S::LANES)) {
-            Self::narrow(s, x, to);
-        }
-    }
+    fn narrow_all<S: Simd, const N: usize>(s: S, x: [S::I; N], to: &mut [Self]);
 }
 
 impl Narrow for i8 {
@@ -232,6 +234,11 @@ impl Narrow for i16 {
     #[inline(always)]
     fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i16]) {
         s.narrow_i16(x, to);
+    }
+
+    #[inline(always)]
+    fn narrow_all<S: Simd, const N: usize>(s: S, x: [S::I; N], to: &mut [i16]) {
+        s.narrow_all_i16(x, to);
     }
 }
 

@@ -278,6 +278,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn narrow_all_i16<const N: usize>(self, x: [__m256i; N], to: &mut [i16]) {
+        let (pairs, rest) = x.as_chunks::<2>();
+        let (whole, tail) = to[..8 * N].split_at_mut(16 * pairs.len());
+        for (&[a, b], to) in pairs.iter().zip(whole.as_chunks_mut::<16>().0) {
+            // SAFETY: see above.
+            unsafe {
+                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), words);
+            }
+        }
+        for (&x, to) in rest.iter().zip(tail.as_chunks_mut::<8>().0) {
+            self.narrow_i16(x, to);
+        }
+    }
+
+    #[inline(always)]
     fn load_bytes(self, from: &[i8]) -> __m256i {
         if from.len() < 32 && from.len().is_multiple_of(4) {
             // SAFETY: see above; the lanes of the mask are within the slice.
