@@ -13,8 +13,8 @@ macro_rules! backend {
         use crate::arch::generic;
         use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
-        use crate::arch::generic::winograd::{Plan as Winograd, Work};
-        use crate::arch::{Backend, Kernels, room::uncleared};
+        use crate::arch::generic::winograd::{Plan as Winograd, Weights, Work};
+        use crate::arch::{Backend, Kernels, Preparing, room::uncleared};
         use core::mem::MaybeUninit;
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
@@ -45,6 +45,11 @@ macro_rules! backend {
                 // SAFETY: as above.
                 unsafe { embed(p, first, second, film) }
             },
+            preparing: if <Token as generic::Simd>::WINOGRAD {
+                Some(Preparing { prepare, conv: conv_prepared })
+            } else {
+                None
+            },
         };
         static KERNELS: Kernels = TABLE;
 
@@ -74,7 +79,7 @@ macro_rules! backend {
                 && let ConvIn::I8(input) = input
                 && let Some(plan) = Winograd::new::<Token>(p)
             {
-                return winograd(p, order, input, out, &plan);
+                return winograd(p, Weights::Image(order), input, out, &plan);
             }
             match generic::conv::panel::<Token>(p, order, &input) {
                 FRONT_PANEL => conv_by::<FRONT_PANEL>(p, order, input, out),
@@ -84,10 +89,37 @@ macro_rules! backend {
             }
         }
 
-        fn winograd(p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd) {
+        fn winograd(p: &Conv<'_>, weights: Weights<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd) {
             let mut work = MaybeUninit::uninit();
             // SAFETY: the table is handed out only where the CPU has the features. `Work` is integers.
-            unsafe { winograd_in(p, order, input, out, plan, uncleared::<Work>(&mut work)) }
+            unsafe { winograd_in(p, weights, input, out, plan, uncleared::<Work>(&mut work)) }
+        }
+
+        fn prepare(p: &Conv<'_>, blocks: bool, panels: &mut [i32]) -> usize {
+            let Some(plan) = Winograd::new::<Token>(p) else { return 0 };
+            prepare_by(p, if blocks { Order::Blocks } else { Order::Rows }, &plan, panels)
+        }
+
+        fn prepare_by(p: &Conv<'_>, order: Order, plan: &Winograd, panels: &mut [i32]) -> usize {
+            let len = plan.panels_len::<Token>(p);
+            if let Some(panels) = panels.get_mut(..len) {
+                let mut work = MaybeUninit::uninit();
+                // SAFETY: as above.
+                unsafe { prepare_in(p, order, plan, uncleared::<Work>(&mut work), panels) }
+            }
+            len
+        }
+
+        fn conv_prepared(p: &Conv<'_>, panels: &[i32], input: ConvIn<'_>, out: ConvOut<'_>) {
+            match (input, Winograd::new::<Token>(p)) {
+                (ConvIn::I8(input), Some(plan))
+                    if generic::conv::fits(p, &ConvIn::I8(input)) && plan.panels_len::<Token>(p) <= panels.len() =>
+                {
+                    winograd(p, Weights::Panels(panels), input, out, &plan);
+                }
+                // Nothing was prepared for such a layer.
+                (input, _) => ops::conv(p, input, out),
+            }
         }
 
         fn conv_by<const PANEL: usize>(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
@@ -109,7 +141,9 @@ macro_rules! backend {
         backend!(@function $features conv_in = generic::conv::conv,
             (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
         backend!(@function $features winograd_in = generic::winograd::conv,
-            (p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
+            (p: &Conv<'_>, weights: Weights<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
+        backend!(@function $features prepare_in = generic::winograd::prepare,
+            (p: &Conv<'_>, order: Order, plan: &Winograd, work: &mut Work, panels: &mut [i32]));
         backend!(@function $features attention_in = generic::attention::attention,
             (p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8], panel: &mut [i32]));
         backend!(@function $features norm_act = generic::norm_act::norm_act,
@@ -181,18 +215,24 @@ macro_rules! methods {
         pub(in crate::arch) fn methods() -> impl Iterator<Item = Backend> {
             use crate::arch::generic::winograd::Method;
             macro_rules! table {
-                ($method:ident) => {{
+                ($method:ident, $prepared:literal) => {{
                     fn by(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
                         match (input, Winograd::of::<Token>(Method::$method, p)) {
                             (ConvIn::I8(input), Some(plan)) if generic::conv::fits(p, &ConvIn::I8(input)) => {
-                                winograd(p, order, input, out, &plan)
+                                if $prepared {
+                                    let mut panels = vec![0x5a5a_5a5a; plan.panels_len::<Token>(p)];
+                                    prepare_by(p, order, &plan, &mut panels);
+                                    winograd(p, Weights::Panels(&panels), input, out, &plan)
+                                } else {
+                                    winograd(p, Weights::Image(order), input, out, &plan)
+                                }
                             }
                             (input, _) if order == Order::Blocks => conv_blocks(p, input, out, &mut []),
                             (input, _) => conv(p, input, out, &mut []),
                         }
                     }
                     static KERNELS: Kernels = Kernels {
-                        name: concat!($name, ", Winograd ", stringify!($method)),
+                        name: concat!($name, ", Winograd ", stringify!($method), ", prepared: ", $prepared),
                         conv: |p, input, out, _| by(p, Order::Rows, input, out),
                         conv_blocks: |p, input, out, _| by(p, Order::Blocks, input, out),
                         ..TABLE
@@ -200,7 +240,14 @@ macro_rules! methods {
                     Backend { kernels: &KERNELS }
                 }};
             }
-            let all = [table!(Two), table!(FourTwo), table!(Four)];
+            let all = [
+                table!(Two, false),
+                table!(FourTwo, false),
+                table!(Four, false),
+                table!(Two, true),
+                table!(FourTwo, true),
+                table!(Four, true),
+            ];
             all.into_iter().filter(|_| backend().is_some())
         }
     };
