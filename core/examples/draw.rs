@@ -1,15 +1,15 @@
 //! Draws pictures and says how long one took: for targets where the command line does not run.
 //!
 //! ```text
-//! draw FILE.fsw BACKEND COUNT     BACKEND: a name, or `best`. Prints: backend, CRC-32C of the pictures, median
-//!                                 milliseconds of a picture
+//! draw FILE.fsw BACKEND COUNT [prepared]    BACKEND: a name, or `best`; prepared: with weights that are made once.
+//!                                           Prints: backend, CRC-32C of the pictures, median milliseconds of a picture
 //! ```
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use fewstep_core::format::crc::crc32c;
-use fewstep_core::{Backend, IMAGE_ALIGN, Model, Request, Session};
+use fewstep_core::{Backend, IMAGE_ALIGN, Model, Prepared, Request, Session};
 
 /// `len` bytes aligned as an image and an arena have to be.
 fn aligned(storage: &mut Vec<u8>, len: usize) -> &mut [u8] {
@@ -18,7 +18,7 @@ fn aligned(storage: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut storage[at..at + len]
 }
 
-fn draw(file: &str, name: &str, count: &str) -> Result<(), String> {
+fn draw(file: &str, name: &str, count: &str, prepared: bool) -> Result<(), String> {
     let count = count.parse::<u16>().ok().filter(|&count| count > 0).ok_or(format!("not a count: {count}"))?;
     let backend = match name {
         "best" => Backend::best(),
@@ -29,8 +29,16 @@ fn draw(file: &str, name: &str, count: &str) -> Result<(), String> {
     let image = aligned(&mut image, bytes.len());
     image.copy_from_slice(&bytes);
     let model = Model::parse(image).map_err(|e| format!("{file}: {e}"))?;
-    let mut session = Session::with_backend(&model, aligned(&mut arena, model.arena_bytes()), backend)
-        .map_err(|e| format!("{file}: {e}"))?;
+    let (arena, mut room) = (aligned(&mut arena, model.arena_bytes()), Vec::new());
+    let weights;
+    let mut session = if prepared {
+        weights = Prepared::new(&model, backend, aligned(&mut room, Prepared::bytes(&model, backend)))
+            .map_err(|e| format!("{file}: {e}"))?;
+        Session::with_prepared(&weights, arena)
+    } else {
+        Session::with_backend(&model, arena, backend)
+    }
+    .map_err(|e| format!("{file}: {e}"))?;
     let mut picture = vec![0; model.output_bytes()];
     for i in 0..count {
         let request = Request { seed: i.into(), class: i % model.info().classes, w: 1.5, ..Request::default() };
@@ -47,8 +55,9 @@ fn draw(file: &str, name: &str, count: &str) -> Result<(), String> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match &arguments[..] {
-        [file, name, count] => draw(file, name, count),
-        _ => Err("draw FILE.fsw BACKEND COUNT".into()),
+        [file, name, count] => draw(file, name, count, false),
+        [file, name, count, option] if option == "prepared" => draw(file, name, count, true),
+        _ => Err("draw FILE.fsw BACKEND COUNT [prepared]".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

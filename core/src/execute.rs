@@ -11,6 +11,7 @@ use crate::format::{Element, Image, Layout, OpRepr, op::NONE};
 use crate::ops::embed::{Dense, GUIDANCE_FEATURES};
 use crate::ops::{Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 use crate::part::part;
+use crate::prepared::Panels;
 
 /// A class, or a mixture of two.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +105,7 @@ fn embed(image: &Image<'_>, kernels: &Kernels, step: usize, class: &[f32], w: f3
 pub(crate) fn execute(
     image: &Image<'_>,
     kernels: &Kernels,
+    panels: Panels<'_>,
     step: usize,
     index: usize,
     window: usize,
@@ -154,6 +156,13 @@ pub(crate) fn execute(
                 Element::I16 => ConvOut::I16(typed(out)),
                 Element::F32 => ConvOut::F32(typed(out)),
             };
+            #[cfg(target_os = "none")]
+            let _ = panels;
+            #[cfg(not(target_os = "none"))]
+            if let (Some(preparing), panels @ [_, ..]) = (kernels.preparing, panels.of(index)) {
+                (preparing.conv)(&conv, panels, input, out);
+                return Some(());
+            }
             match image.tensor(weights).ok()?.layout {
                 Layout::Canonical | Layout::Int4 => (kernels.conv)(&conv, input, out, third),
                 Layout::Blocks => (kernels.conv_blocks)(&conv, input, out, third),

@@ -49,6 +49,7 @@ mod model;
 pub mod ops;
 #[allow(dead_code, reason = "no target uses all of it")]
 mod part;
+mod prepared;
 pub mod sampler;
 mod session;
 #[cfg(feature = "slots")]
@@ -59,6 +60,8 @@ pub use arena::{Aligned, Arena, IMAGE_ALIGN};
 pub use error::{ArenaError, ParseError, Place, Problem, RequestError};
 pub use format::info::{Direction, Normalisation, Profile};
 pub use model::{Info, Model};
+#[cfg(not(target_os = "none"))]
+pub use prepared::Prepared;
 pub use session::{Inpaint, MAX_PASSES, Morph, Progress, Request, Sampler, Session, Stage};
 
 /// The README's code is compiled with the documentation's.

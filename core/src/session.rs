@@ -12,6 +12,9 @@ use crate::execute::{Class, execute, execute_embed};
 use crate::format::info::Direction;
 use crate::math::sincos;
 use crate::model::Model;
+use crate::prepared::Panels;
+#[cfg(not(target_os = "none"))]
+use crate::prepared::Prepared;
 use crate::sampler::schedule;
 
 /// How a step moves.
@@ -151,6 +154,7 @@ pub struct Session<'a> {
     model: &'a Model<'a>,
     arena: &'a mut [u8],
     backend: Backend,
+    panels: Panels<'a>,
     run: Option<Run<'a>>,
 }
 
@@ -177,7 +181,16 @@ impl<'a> Session<'a> {
     /// The arena is too small or not aligned.
     pub fn with_backend(model: &'a Model<'_>, arena: &'a mut [u8], backend: Backend) -> Result<Self, ArenaError> {
         let arena = arena::claim(arena, model.arena_bytes())?;
-        Ok(Self { model, arena, backend, run: None })
+        Ok(Self { model, arena, backend, panels: Panels::default(), run: None })
+    }
+
+    /// With the model and the kernels of `prepared`, and weights that are ready for them.
+    ///
+    /// # Errors
+    /// The arena is too small or not aligned.
+    #[cfg(not(target_os = "none"))]
+    pub fn with_prepared(prepared: &Prepared<'a>, arena: &'a mut [u8]) -> Result<Self, ArenaError> {
+        Ok(Self { panels: prepared.panels, ..Self::with_backend(prepared.model, arena, prepared.backend)? })
     }
 
     /// The kernels in use.
@@ -389,7 +402,7 @@ impl<'a> Session<'a> {
         let (window, more_bands) = (window.unwrap_or(0), run.band + 1 < image.rounds());
         match stage {
             Stage::Embed => _ = execute_embed(image, kernels, row, class, w, self.arena),
-            Stage::Op(op) => _ = execute(image, kernels, row, op.into(), window, self.arena),
+            Stage::Op(op) => _ = execute(image, kernels, self.panels, row, op.into(), window, self.arena),
             Stage::Update if more_bands => {}
             Stage::Update => _ = self.run.and_then(|run| self.update(&run)),
         }

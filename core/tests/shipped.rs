@@ -12,7 +12,7 @@
 use std::path::PathBuf;
 
 use fewstep_core::format::crc::crc32c;
-use fewstep_core::{Backend, IMAGE_ALIGN, Model, Request, Sampler, Session};
+use fewstep_core::{Backend, IMAGE_ALIGN, Model, Prepared, Request, Sampler, Session};
 
 /// File, number of pictures, CRC-32C of the pictures one behind the other.
 const GOLDEN: [(&str, u16, u32); 4] = [
@@ -30,14 +30,21 @@ fn aligned(storage: &mut Vec<u8>, len: usize) -> &mut [u8] {
 }
 
 /// `count` pictures: of every class in turn, by both samplers, of two strengths.
-fn pictures(name: &str, count: u16, backend: Backend) -> Vec<u8> {
+fn pictures(name: &str, count: u16, backend: Backend, prepared: bool) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../assets").join(name);
     let file = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let (mut image, mut arena) = (Vec::new(), Vec::new());
     let image = aligned(&mut image, file.len());
     image.copy_from_slice(&file);
     let model = Model::parse(image).unwrap();
-    let mut session = Session::with_backend(&model, aligned(&mut arena, model.arena_bytes()), backend).unwrap();
+    let (arena, mut room) = (aligned(&mut arena, model.arena_bytes()), Vec::new());
+    let prepared =
+        prepared.then(|| Prepared::new(&model, backend, aligned(&mut room, Prepared::bytes(&model, backend))).unwrap());
+    let mut session = match &prepared {
+        Some(prepared) => Session::with_prepared(prepared, arena),
+        None => Session::with_backend(&model, arena, backend),
+    }
+    .unwrap();
     let mut pictures = Vec::new();
     for i in 0..count {
         let (w, sampler) = if i % 2 == 0 { (1.5, Sampler::Deterministic) } else { (3.0, Sampler::Stochastic) };
@@ -53,9 +60,9 @@ fn pictures(name: &str, count: u16, backend: Backend) -> Vec<u8> {
 #[test]
 fn pictures_are_the_golden_ones() {
     for (name, count, golden) in GOLDEN {
-        for backend in Backend::all() {
-            let found = crc32c(&pictures(name, count, backend));
-            assert_eq!(found, golden, "{name} with {}: {found:#010x}", backend.name());
+        for (backend, prepared) in Backend::all().flat_map(|backend| [(backend, false), (backend, true)]) {
+            let found = crc32c(&pictures(name, count, backend, prepared));
+            assert_eq!(found, golden, "{name} with {}, prepared: {prepared}: {found:#010x}", backend.name());
         }
     }
 }
@@ -71,6 +78,6 @@ fn expected_backends_are_there() {
 #[ignore = "prints the table"]
 fn print() {
     for (name, count, _) in GOLDEN {
-        println!("    (\"{name}\", {count}, {:#010x}),", crc32c(&pictures(name, count, Backend::scalar())));
+        println!("    (\"{name}\", {count}, {:#010x}),", crc32c(&pictures(name, count, Backend::scalar(), false)));
     }
 }

@@ -8,7 +8,7 @@ use crate::nn::{Checkpoint, Kind};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use fewstep_core::format::header::MAGIC;
-use fewstep_core::{Backend, Model, Request, Session};
+use fewstep_core::{ArenaError, Backend, Model, Prepared, Request, Session};
 use rayon::prelude::*;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -224,8 +224,14 @@ pub fn backend(name: &str) -> Result<Backend> {
 /// The core's picture for one request, in an arena of its own: drawn, or by an image that enlarges made of `base`.
 pub fn draw_one(model: &Model, request: &Request, base: &[u8], backend: Backend) -> Result<Vec<u8>> {
     let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+    draw_in(Session::with_backend(model, &mut arena, backend), request, base)
+}
+
+/// The same in a session of its own.
+fn draw_in<'a>(session: Result<Session<'a>, ArenaError>, request: &Request, base: &'a [u8]) -> Result<Vec<u8>> {
+    let mut session = session.map_err(|e| anyhow::anyhow!("{e}"))?;
+    let model = session.model();
     let mut out = vec![0; model.output_bytes()];
-    let mut session = Session::with_backend(model, &mut arena, backend).map_err(|e| anyhow::anyhow!("{e}"))?;
     let done = match model.base_bytes() {
         None => session.sample(request, &mut out),
         Some(_) => session.enlarge(request, base, &mut out),
@@ -233,6 +239,9 @@ pub fn draw_one(model: &Model, request: &Request, base: &[u8], backend: Backend)
     done.map_err(|e| anyhow::anyhow!("{e}"))?;
     Ok(out)
 }
+
+/// Pictures from which on weights are prepared: that takes time too, which a few do not earn back.
+const PREPARE: usize = 8;
 
 fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
     let model = image.model()?;
@@ -246,6 +255,13 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
     let base_bytes = model.base_bytes().unwrap_or_default();
     let done = AtomicUsize::new(0);
     let began = Instant::now();
+    let mut room;
+    let prepared = if job.classes.len() < PREPARE {
+        None
+    } else {
+        room = AlignedBytes::zeroed(Prepared::bytes(&model, backend));
+        Some(Prepared::new(&model, backend, &mut room).map_err(|e| anyhow::anyhow!("{e}"))?)
+    };
     let pictures = job.classes.par_iter().enumerate().map(|(i, class)| {
         let request = Request {
             seed: job.seed.wrapping_add(i as u64),
@@ -258,7 +274,12 @@ fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) 
             },
         };
         let base = &job.bases[i * base_bytes..(i + 1) * base_bytes];
-        let picture = draw_one(&model, &request, base, backend)?;
+        let mut arena = AlignedBytes::zeroed(model.arena_bytes());
+        let session = match &prepared {
+            Some(prepared) => Session::with_prepared(prepared, &mut arena),
+            None => Session::with_backend(&model, &mut arena, backend),
+        };
+        let picture = draw_in(session, &request, base)?;
         progress(done.fetch_add(1, Ordering::Relaxed) + 1);
         Ok(picture)
     });

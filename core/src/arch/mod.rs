@@ -33,6 +33,13 @@ mod generic;
 mod helium;
 #[cfg(any(target_arch = "riscv32", test))]
 mod riscv32;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_feature = "neon"),
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
+#[allow(unsafe_code)]
+mod room;
 #[cfg(test)]
 mod tests;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -66,6 +73,20 @@ pub struct Kernels {
     pub attention: fn(&Attention, &[i8], &mut [f32], &mut [i8]),
     /// [`ops::embed`](crate::ops::embed()).
     pub embed: fn(&Embed<'_>, &mut [f32], &mut [f32], &mut [f32]),
+    /// Where weights may be prepared. Firmware has no room for them.
+    #[cfg(not(target_os = "none"))]
+    pub preparing: Option<Preparing>,
+}
+
+/// Convolutions whose weights are prepared once.
+#[cfg(not(target_os = "none"))]
+#[derive(Clone, Copy, Debug)]
+pub struct Preparing {
+    /// Writes the prepared weights of a layer of int8 inputs to memory that is long enough, or none of them, and returns their
+    /// length: 0 for layers that take theirs as they are. Whether they lie in [blocks](crate::ops::blocks) comes second.
+    pub prepare: fn(&Conv<'_>, bool, &mut [i32]) -> usize,
+    /// [`ops::conv`](crate::ops::conv()) with weights that `prepare` made for the layer, and perhaps some words more.
+    pub conv: fn(&Conv<'_>, &[i32], ConvIn<'_>, ConvOut<'_>),
 }
 
 /// A set of kernels. All of them give the same bits; they differ in speed.

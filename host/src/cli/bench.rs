@@ -8,7 +8,7 @@ use crate::flash::counts::{self, Count};
 use crate::sampling::{StudentImage, backend};
 use anyhow::{Context, Result, bail, ensure};
 use fewstep_core::format::Image;
-use fewstep_core::{Model, Progress, Request, Session};
+use fewstep_core::{Model, Prepared, Progress, Request, Session};
 use fewstep_runner::{Board, Layer, Options, Outcome, boards_dir, measure_layer};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -150,10 +150,12 @@ fn here(image: &StudentImage, args: &Args) -> Result<Value> {
         rayon::ThreadPoolBuilder::new().num_threads(args.threads).build().context("cannot start the worker threads")?;
     let threads = pool.current_num_threads();
     let base = model.base_bytes().map(|bytes| vec![GREY; bytes]);
+    let mut room = AlignedBytes::zeroed(Prepared::bytes(&model, backend));
+    let prepared = Prepared::new(&model, backend, &mut room).map_err(|e| anyhow::anyhow!("{e}"))?;
     let mut arenas: Vec<AlignedBytes> = (0..args.batch).map(|_| AlignedBytes::zeroed(model.arena_bytes())).collect();
     let mut sessions = arenas
         .iter_mut()
-        .map(|arena| Session::with_backend(&model, arena, backend).map_err(|e| anyhow::anyhow!("{e}")))
+        .map(|arena| Session::with_prepared(&prepared, arena).map_err(|e| anyhow::anyhow!("{e}")))
         .collect::<Result<Vec<_>>>()?;
     let share = args.batch.div_ceil(threads);
     let mut outs = vec![vec![0; model.output_bytes()]; args.batch];

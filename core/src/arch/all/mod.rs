@@ -13,6 +13,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     upsample_add: ops::upsample_add,
     attention: ops::attention,
     embed: ops::embed,
+    #[cfg(not(target_os = "none"))]
+    preparing: None,
 };
 
 /// For every backend that has no kernel for blocks.

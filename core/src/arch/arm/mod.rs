@@ -88,6 +88,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     upsample_add: ops::upsample_add,
     attention: attention::attention,
     embed: embed::embed,
+    #[cfg(not(target_os = "none"))]
+    preparing: None,
 };
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Attention: the keys of a head are packed like a convolution's weights, a query is a tile of one cell.
+//! Attention: the keys of a head are packed like a convolution's weights, a query is a tile of one cell. Where there is
+//! room, the values of a head become f32 once, not for each query.
 
 use super::Simd;
 use super::panel::{Products, Rows, groups, pack_taps};
@@ -11,7 +12,7 @@ const MAX_ROUNDS: usize = 16;
 
 /// Elements of the panel that holds the keys of one head.
 #[inline]
-pub(in crate::arch) fn panel_len<S: Simd>(p: &Attention) -> usize {
+fn panel_len<S: Simd>(p: &Attention) -> usize {
     let head = p.channels / p.heads;
     let groups = if S::BYTES && S::ANY_WEIGHT { groups::<S, S::Bytes>(head) } else { groups::<S, S::Words>(head) };
     p.tokens.next_multiple_of(2 * S::LANES) * (groups + 1)
@@ -56,6 +57,9 @@ fn heads<S: Simd, P: Products<S>>(
     let (block, stride) = (2 * S::LANES, 3 * ch);
     let groups = groups::<S, P>(head);
     let scores = &mut scores[..tokens];
+    let (panel, floats) = panel.split_at_mut(panel_len::<S>(p));
+    let width = head.next_multiple_of(S::LANES);
+    let floats: &mut [f32] = bytemuck::cast_slice_mut(floats.get_mut(..tokens * width).unwrap_or_default());
     let mut patch = [NONE; MAX_ROUNDS];
     let mut sums = Sums([[0; 32]; MAX_TILE]);
     for h in 0..p.heads {
@@ -75,6 +79,13 @@ fn heads<S: Simd, P: Products<S>>(
                 *start *= -i32::from(P::FLIP);
             }
         }
+        let bytes = &qkv[2 * ch + h * head..];
+        for (values, floats) in bytes.chunks(stride).zip(floats.chunks_exact_mut(width)) {
+            for (values, floats) in values[..head].chunks(S::LANES).zip(floats.chunks_exact_mut(S::LANES)) {
+                s.store_f(s.to_f(s.widen_i8(values)), floats);
+            }
+        }
+        let values = Values { bytes, stride, floats, width };
         for i in 0..tokens {
             let q = &qkv[i * stride + h * head..][..head];
             for (place, q) in patch.iter_mut().zip(q.chunks(CELL * P::GROUP)) {
@@ -135,13 +146,12 @@ fn heads<S: Simd, P: Products<S>>(
             let mut d = 0;
             // Four vectors of channels at a time hide the latency of the running sums.
             while d < head {
-                let values = &qkv[2 * ch + h * head + d..];
                 if head - d >= 4 * S::LANES {
-                    mix::<S, 4>(s, scores, values, stride, factor, &mut out[d..d + 4 * S::LANES]);
+                    values.mix::<S, 4>(s, scores, d, factor, &mut out[d..d + 4 * S::LANES]);
                     d += 4 * S::LANES;
                 } else {
                     let n = (head - d).min(S::LANES);
-                    mix::<S, 1>(s, scores, values, stride, factor, &mut out[d..d + n]);
+                    values.mix::<S, 1>(s, scores, d, factor, &mut out[d..d + n]);
                     d += n;
                 }
             }
@@ -149,20 +159,40 @@ fn heads<S: Simd, P: Products<S>>(
     }
 }
 
-/// out = (sum over tokens of score * value) * factor, in the order of the tokens.
-#[inline(always)]
-fn mix<S: Simd, const N: usize>(s: S, scores: &[f32], values: &[i8], stride: usize, factor: S::F, out: &mut [i8]) {
-    let len = out.len();
-    let mut sums = [s.splat_f(0.0); N];
-    for (j, &score) in scores.iter().enumerate() {
-        let score = s.splat_f(score);
-        let values = &values[j * stride..][..len];
-        for v in 0..N {
-            let value = s.to_f(s.widen_i8(&values[v * S::LANES..]));
-            sums[v] = s.add_f(sums[v], s.mul_f(score, value));
+/// The values of a head, by token.
+struct Values<'a> {
+    bytes: &'a [i8],
+    stride: usize,
+    /// The same, or none: [tokens][width].
+    floats: &'a [f32],
+    width: usize,
+}
+
+impl Values<'_> {
+    /// out = (sum over tokens of score * value) * factor, in the order of the tokens, for channels from `d` on.
+    #[inline(always)]
+    fn mix<S: Simd, const N: usize>(&self, s: S, scores: &[f32], d: usize, factor: S::F, out: &mut [i8]) {
+        let len = out.len();
+        let mut sums = [s.splat_f(0.0); N];
+        if self.floats.is_empty() {
+            for (&score, values) in scores.iter().zip(self.bytes.chunks(self.stride)) {
+                let (score, values) = (s.splat_f(score), &values[d..][..len]);
+                for v in 0..N {
+                    let value = s.to_f(s.widen_i8(&values[v * S::LANES..]));
+                    sums[v] = s.add_f(sums[v], s.mul_f(score, value));
+                }
+            }
+        } else {
+            for (&score, values) in scores.iter().zip(self.floats.chunks_exact(self.width)) {
+                let (score, values) = (s.splat_f(score), &values[d..][..N * S::LANES]);
+                for v in 0..N {
+                    let value = s.load_f(&values[v * S::LANES..][..S::LANES]);
+                    sums[v] = s.add_f(sums[v], s.mul_f(score, value));
+                }
+            }
         }
-    }
-    for v in 0..N {
-        s.narrow_i8(s.round_narrow(s.mul_f(sums[v], factor)), &mut out[v * S::LANES..]);
+        for v in 0..N {
+            s.narrow_i8(s.round_narrow(s.mul_f(sums[v], factor)), &mut out[v * S::LANES..]);
+        }
     }
 }

@@ -487,10 +487,11 @@ impl Finish<'_> {
         if self.count == NV * S::LANES {
             for (sums, cell) in cells {
                 let out = &mut cell[self.first..][..NV * S::LANES];
+                let mut y = scale;
                 for v in 0..NV {
-                    let y = s.add_f(s.mul_f(s.to_f(s.load(&sums[v * S::LANES..])), scale[v]), bias[v]);
-                    R::put(s, y, c, &mut out[v * S::LANES..][..S::LANES]);
+                    y[v] = s.add_f(s.mul_f(s.to_f(s.load(&sums[v * S::LANES..])), scale[v]), bias[v]);
                 }
+                R::put_all(s, y, c, out);
             }
         } else {
             for (sums, cell) in cells {
@@ -507,6 +508,8 @@ impl Finish<'_> {
 trait Put<T> {
     /// `c`: see [`Conv::c`].
     fn put<S: Simd>(s: S, y: S::F, c: S::F, out: &mut [T]);
+    /// Of whole vectors.
+    fn put_all<S: Simd, const N: usize>(s: S, y: [S::F; N], c: S::F, out: &mut [T]);
 }
 
 struct Rounded;
@@ -515,6 +518,15 @@ impl<T: Narrow> Put<T> for Rounded {
     #[inline(always)]
     fn put<S: Simd>(s: S, y: S::F, _: S::F, out: &mut [T]) {
         T::narrow(s, s.round_narrow(y), out);
+    }
+
+    #[inline(always)]
+    fn put_all<S: Simd, const N: usize>(s: S, y: [S::F; N], _: S::F, out: &mut [T]) {
+        let mut q = [s.splat(0); N];
+        for i in 0..N {
+            q[i] = s.round_narrow(y[i]);
+        }
+        T::narrow_all(s, q, out);
     }
 }
 
@@ -526,6 +538,15 @@ impl Put<i16> for Added {
         let old = s.mul_f(s.to_f(s.widen_i16(out)), c);
         s.narrow_i16(s.round_narrow(s.add_f(y, old)), out);
     }
+
+    #[inline(always)]
+    fn put_all<S: Simd, const N: usize>(s: S, mut y: [S::F; N], c: S::F, out: &mut [i16]) {
+        for i in 0..N {
+            let old = s.mul_f(s.to_f(s.widen_i16(&out[i * S::LANES..][..S::LANES])), c);
+            y[i] = s.add_f(y[i], old);
+        }
+        Rounded::put_all(s, y, c, out);
+    }
 }
 
 struct Plain;
@@ -534,5 +555,12 @@ impl Put<f32> for Plain {
     #[inline(always)]
     fn put<S: Simd>(s: S, y: S::F, _: S::F, out: &mut [f32]) {
         s.store_f(y, out);
+    }
+
+    #[inline(always)]
+    fn put_all<S: Simd, const N: usize>(s: S, y: [S::F; N], _: S::F, out: &mut [f32]) {
+        for i in 0..N {
+            s.store_f(y[i], &mut out[i * S::LANES..][..S::LANES]);
+        }
     }
 }

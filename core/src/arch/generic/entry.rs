@@ -13,8 +13,9 @@ macro_rules! backend {
         use crate::arch::generic;
         use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL};
         use crate::arch::generic::entry::Panel;
-        use crate::arch::generic::winograd::{Plan as Winograd, Work};
-        use crate::arch::{Backend, Kernels};
+        use crate::arch::generic::winograd::{Plan as Winograd, Weights, Work};
+        use crate::arch::{Backend, Kernels, Preparing, room::uncleared};
+        use core::mem::MaybeUninit;
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
 
         type Token = $token;
@@ -43,6 +44,11 @@ macro_rules! backend {
             embed: |p, first, second, film| {
                 // SAFETY: as above.
                 unsafe { embed(p, first, second, film) }
+            },
+            preparing: if <Token as generic::Simd>::WINOGRAD {
+                Some(Preparing { prepare, conv: conv_prepared })
+            } else {
+                None
             },
         };
         static KERNELS: Kernels = TABLE;
@@ -73,29 +79,60 @@ macro_rules! backend {
                 && let ConvIn::I8(input) = input
                 && let Some(plan) = Winograd::new::<Token>(p)
             {
-                // SAFETY: the table is handed out only where the CPU has the features.
-                return unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) };
+                return winograd(p, Weights::Image(order), input, out, &plan);
             }
-            // SAFETY of all four: the table is handed out only where the CPU has the features.
             match generic::conv::panel::<Token>(p, order, &input) {
-                // SAFETY: see above.
-                FRONT_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; FRONT_PANEL]).0) },
-                // SAFETY: see above.
-                SMALL_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; SMALL_PANEL]).0) },
-                // SAFETY: see above.
-                MEDIUM_PANEL => unsafe { conv_in(p, order, input, out, &mut Panel([0; MEDIUM_PANEL]).0) },
-                // SAFETY: see above.
-                _ => unsafe { conv_in(p, order, input, out, &mut Panel([0; LARGE_PANEL]).0) },
+                FRONT_PANEL => conv_by::<FRONT_PANEL>(p, order, input, out),
+                SMALL_PANEL => conv_by::<SMALL_PANEL>(p, order, input, out),
+                MEDIUM_PANEL => conv_by::<MEDIUM_PANEL>(p, order, input, out),
+                _ => conv_by::<LARGE_PANEL>(p, order, input, out),
             }
         }
 
-        fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
-            if generic::attention::fits::<Token>(p, SMALL_PANEL) {
-                // SAFETY: the table is handed out only where the CPU has the features.
-                unsafe { attention_in(p, qkv, scores, out, &mut Panel([0; SMALL_PANEL]).0) }
-            } else if generic::attention::fits::<Token>(p, LARGE_PANEL) {
+        fn winograd(p: &Conv<'_>, weights: Weights<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd) {
+            let mut work = MaybeUninit::uninit();
+            // SAFETY: the table is handed out only where the CPU has the features. `Work` is integers.
+            unsafe { winograd_in(p, weights, input, out, plan, uncleared::<Work>(&mut work)) }
+        }
+
+        fn prepare(p: &Conv<'_>, blocks: bool, panels: &mut [i32]) -> usize {
+            let Some(plan) = Winograd::new::<Token>(p) else { return 0 };
+            prepare_by(p, if blocks { Order::Blocks } else { Order::Rows }, &plan, panels)
+        }
+
+        fn prepare_by(p: &Conv<'_>, order: Order, plan: &Winograd, panels: &mut [i32]) -> usize {
+            let len = plan.panels_len::<Token>(p);
+            if let Some(panels) = panels.get_mut(..len) {
+                let mut work = MaybeUninit::uninit();
                 // SAFETY: as above.
-                unsafe { attention_in(p, qkv, scores, out, &mut Panel([0; LARGE_PANEL]).0) }
+                unsafe { prepare_in(p, order, plan, uncleared::<Work>(&mut work), panels) }
+            }
+            len
+        }
+
+        fn conv_prepared(p: &Conv<'_>, panels: &[i32], input: ConvIn<'_>, out: ConvOut<'_>) {
+            match (input, Winograd::new::<Token>(p)) {
+                (ConvIn::I8(input), Some(plan))
+                    if generic::conv::fits(p, &ConvIn::I8(input)) && plan.panels_len::<Token>(p) <= panels.len() =>
+                {
+                    winograd(p, Weights::Panels(panels), input, out, &plan);
+                }
+                // Nothing was prepared for such a layer.
+                (input, _) => ops::conv(p, input, out),
+            }
+        }
+
+        fn conv_by<const PANEL: usize>(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
+            let mut panel = MaybeUninit::uninit();
+            // SAFETY: as above. A panel is integers.
+            unsafe { conv_in(p, order, input, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
+        }
+
+        fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
+            if generic::attention::fits::<Token>(p, LARGE_PANEL) {
+                let mut panel = MaybeUninit::uninit();
+                // SAFETY: the table is handed out only where the CPU has the features. A panel is integers.
+                unsafe { attention_in(p, qkv, scores, out, &mut uncleared::<Panel<LARGE_PANEL>>(&mut panel).0) }
             } else {
                 ops::attention(p, qkv, scores, out);
             }
@@ -104,7 +141,9 @@ macro_rules! backend {
         backend!(@function $features conv_in = generic::conv::conv,
             (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
         backend!(@function $features winograd_in = generic::winograd::conv,
-            (p: &Conv<'_>, order: Order, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
+            (p: &Conv<'_>, weights: Weights<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
+        backend!(@function $features prepare_in = generic::winograd::prepare,
+            (p: &Conv<'_>, order: Order, plan: &Winograd, work: &mut Work, panels: &mut [i32]));
         backend!(@function $features attention_in = generic::attention::attention,
             (p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8], panel: &mut [i32]));
         backend!(@function $features norm_act = generic::norm_act::norm_act,
@@ -176,19 +215,24 @@ macro_rules! methods {
         pub(in crate::arch) fn methods() -> impl Iterator<Item = Backend> {
             use crate::arch::generic::winograd::Method;
             macro_rules! table {
-                ($method:ident) => {{
+                ($method:ident, $prepared:literal) => {{
                     fn by(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
                         match (input, Winograd::of::<Token>(Method::$method, p)) {
                             (ConvIn::I8(input), Some(plan)) if generic::conv::fits(p, &ConvIn::I8(input)) => {
-                                // SAFETY: the table is handed out only where the CPU has the features.
-                                unsafe { winograd_in(p, order, input, out, &plan, &mut Work::new()) }
+                                if $prepared {
+                                    let mut panels = vec![0x5a5a_5a5a; plan.panels_len::<Token>(p)];
+                                    prepare_by(p, order, &plan, &mut panels);
+                                    winograd(p, Weights::Panels(&panels), input, out, &plan)
+                                } else {
+                                    winograd(p, Weights::Image(order), input, out, &plan)
+                                }
                             }
                             (input, _) if order == Order::Blocks => conv_blocks(p, input, out, &mut []),
                             (input, _) => conv(p, input, out, &mut []),
                         }
                     }
                     static KERNELS: Kernels = Kernels {
-                        name: concat!($name, ", Winograd ", stringify!($method)),
+                        name: concat!($name, ", Winograd ", stringify!($method), ", prepared: ", $prepared),
                         conv: |p, input, out, _| by(p, Order::Rows, input, out),
                         conv_blocks: |p, input, out, _| by(p, Order::Blocks, input, out),
                         ..TABLE
@@ -196,7 +240,14 @@ macro_rules! methods {
                     Backend { kernels: &KERNELS }
                 }};
             }
-            let all = [table!(Two), table!(FourTwo), table!(Four)];
+            let all = [
+                table!(Two, false),
+                table!(FourTwo, false),
+                table!(Four, false),
+                table!(Two, true),
+                table!(FourTwo, true),
+                table!(Four, true),
+            ];
             all.into_iter().filter(|_| backend().is_some())
         }
     };

@@ -42,6 +42,10 @@ pub(crate) trait Simd: Copy {
         Self::BYTES && (Self::ANY_WEIGHT || weights.int8().iter().fold(0, |least, &w| w.min(least)) > i8::MIN)
     }
 
+    /// Will be read soon.
+    #[inline(always)]
+    fn prefetch(self, _from: &[i8]) {}
+
     /// [`tile`]. A backend may have it as a function of its own instead of a copy for each caller.
     #[inline(always)]
     fn tile<P: Products<Self>, const NV: usize>(
@@ -110,6 +114,14 @@ pub(crate) trait Simd: Copy {
     /// Squares of i32 lanes that hold an i16 each.
     fn squares(self, q: Self::I) -> Self::I;
 
+    /// The sum of the two i16 of a lane, and that of their squares, which is unsigned.
+    #[inline(always)]
+    fn pair_sums(self, q: Self::I) -> (Self::I, Self::I) {
+        let high = self.shift_right_signed(q, 16);
+        let low = self.shift_right_signed(self.shift_left::<16>(q), 16);
+        (self.add(low, high), self.add(self.squares(low), self.squares(high)))
+    }
+
     /// i8 to i32.
     fn widen_i8(self, from: &[i8]) -> Self::I;
     /// i16 to i32.
@@ -118,6 +130,20 @@ pub(crate) trait Simd: Copy {
     fn narrow_i8(self, x: Self::I, to: &mut [i8]);
     /// i32 to i16, saturating.
     fn narrow_i16(self, x: Self::I, to: &mut [i16]);
+    /// [`narrow_i8`](Self::narrow_i8) of several vectors, all of which `to` takes.
+    #[inline(always)]
+    fn narrow_all_i8<const N: usize>(self, x: [Self::I; N], to: &mut [i8]) {
+        for i in 0..N {
+            self.narrow_i8(x[i], &mut to[i * Self::LANES..][..Self::LANES]);
+        }
+    }
+    /// [`narrow_i16`](Self::narrow_i16) of several vectors, all of which `to` takes.
+    #[inline(always)]
+    fn narrow_all_i16<const N: usize>(self, x: [Self::I; N], to: &mut [i16]) {
+        for i in 0..N {
+            self.narrow_i16(x[i], &mut to[i * Self::LANES..][..Self::LANES]);
+        }
+    }
     /// Four i8 to a lane.
     fn load_bytes(self, from: &[i8]) -> Self::I;
     /// Two i16 to a lane.
@@ -188,6 +214,8 @@ pub(in crate::arch) fn put<T: Copy, const N: usize>(x: [T; N], to: &mut [T]) {
 /// Elements that i32 lanes saturate to.
 pub(super) trait Narrow: Sized {
     fn narrow<S: Simd>(s: S, x: S::I, to: &mut [Self]);
+    /// Of whole vectors.
+    fn narrow_all<S: Simd, const N: usize>(s: S, x: [S::I; N], to: &mut [Self]);
 }
 
 impl Narrow for i8 {
@@ -195,12 +223,22 @@ impl Narrow for i8 {
     fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i8]) {
         s.narrow_i8(x, to);
     }
+
+    #[inline(always)]
+    fn narrow_all<S: Simd, const N: usize>(s: S, x: [S::I; N], to: &mut [i8]) {
+        s.narrow_all_i8(x, to);
+    }
 }
 
 impl Narrow for i16 {
     #[inline(always)]
     fn narrow<S: Simd>(s: S, x: S::I, to: &mut [i16]) {
         s.narrow_i16(x, to);
+    }
+
+    #[inline(always)]
+    fn narrow_all<S: Simd, const N: usize>(s: S, x: [S::I; N], to: &mut [i16]) {
+        s.narrow_all_i16(x, to);
     }
 }
 
@@ -211,26 +249,62 @@ pub(in crate::arch) fn rne<S: Simd>(s: S, x: S::F) -> S::I {
 }
 
 /// [`math::exp`](crate::math::exp).
-#[expect(clippy::excessive_precision, reason = "as in `math`")]
 #[inline(always)]
 pub(in crate::arch) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.at_most(s.at_least(x, -87.0), 88.0);
-    // Bounded already: no clamp as in `rne`.
-    let k = s.round(s.mul_f(x, s.splat_f(core::f32::consts::LOG2_E)));
-    let kf = s.to_f(k);
-    let r = s.sub_f(x, s.mul_f(kf, s.splat_f(0.693_115_234_375)));
-    let r = s.sub_f(r, s.mul_f(kf, s.splat_f(3.194_618_3e-5)));
-    let p = s.splat_f(0.001_392_692_7);
-    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.008_363_774));
-    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.041_666_55));
-    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.166_665_73));
-    let p = s.add_f(s.mul_f(p, r), s.splat_f(0.5));
-    let e = s.add_f(s.add_f(s.mul_f(p, s.mul_f(r, r)), r), s.splat_f(1.0));
-    s.mul_f(e, s.as_f(s.shift_left::<23>(s.add(k, s.splat(127)))))
+    let [y] = exps(s, [x]);
+    y
 }
 
 /// [`math::silu`](crate::math::silu).
 #[inline(always)]
 pub(in crate::arch) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
-    s.div_f(x, s.add_f(s.splat_f(1.0), exp(s, s.negate_f(x))))
+    let [y] = silus(s, [x]);
+    y
+}
+
+/// [`math::exp`](crate::math::exp) of several vectors, step by step: each step waits for the last one, so a CPU that is
+/// given one vector after the other mostly waits.
+#[expect(clippy::excessive_precision, reason = "as in `math`")]
+#[inline(always)]
+pub(in crate::arch) fn exps<S: Simd, const N: usize>(s: S, mut x: [S::F; N]) -> [S::F; N] {
+    // Loops, not closures: those may become functions, which are not compiled for the instruction set.
+    let (mut k, mut p) = ([s.splat(0); N], [s.splat_f(0.001_392_692_7); N]);
+    for i in 0..N {
+        x[i] = s.at_most(s.at_least(x[i], -87.0), 88.0);
+    }
+    for i in 0..N {
+        // Bounded already: no clamp as in `rne`.
+        k[i] = s.round(s.mul_f(x[i], s.splat_f(core::f32::consts::LOG2_E)));
+    }
+    for i in 0..N {
+        let kf = s.to_f(k[i]);
+        x[i] = s.sub_f(x[i], s.mul_f(kf, s.splat_f(0.693_115_234_375)));
+        x[i] = s.sub_f(x[i], s.mul_f(kf, s.splat_f(3.194_618_3e-5)));
+    }
+    for factor in [0.008_363_774, 0.041_666_55, 0.166_665_73, 0.5] {
+        for i in 0..N {
+            p[i] = s.add_f(s.mul_f(p[i], x[i]), s.splat_f(factor));
+        }
+    }
+    for i in 0..N {
+        p[i] = s.add_f(s.add_f(s.mul_f(p[i], s.mul_f(x[i], x[i])), x[i]), s.splat_f(1.0));
+    }
+    for i in 0..N {
+        p[i] = s.mul_f(p[i], s.as_f(s.shift_left::<23>(s.add(k[i], s.splat(127)))));
+    }
+    p
+}
+
+/// [`math::silu`](crate::math::silu) of several vectors, as [`exps`].
+#[inline(always)]
+pub(in crate::arch) fn silus<S: Simd, const N: usize>(s: S, x: [S::F; N]) -> [S::F; N] {
+    let mut y = x;
+    for y in &mut y {
+        *y = s.negate_f(*y);
+    }
+    y = exps(s, y);
+    for i in 0..N {
+        y[i] = s.div_f(x[i], s.add_f(s.splat_f(1.0), y[i]));
+    }
+    y
 }

@@ -43,4 +43,6 @@ pub(super) static KERNELS: Kernels = Kernels {
     upsample_add: upsample::upsample_add,
     attention: attention::attention,
     embed: embed::embed,
+    #[cfg(not(target_os = "none"))]
+    preparing: None,
 };

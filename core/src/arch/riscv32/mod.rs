@@ -26,6 +26,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     upsample_add: ops::upsample_add,
     attention: attention::attention,
     embed: ops::embed,
+    #[cfg(not(target_os = "none"))]
+    preparing: None,
 };
 
 #[cfg(test)]

@@ -69,6 +69,14 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const WINOGRAD: bool = !VNNI;
 
     #[inline(always)]
+    fn prefetch(self, from: &[i8]) {
+        for line in from.chunks(64) {
+            // SAFETY: see above; nothing is read that the program sees.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) }
+        }
+    }
+
+    #[inline(always)]
     fn tile<P: Products<Self>, const NV: usize>(
         self,
         cells: usize,
@@ -210,6 +218,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn pair_sums(self, q: __m256i) -> (__m256i, __m256i) {
+        let zero = self.splat(0);
+        (self.dot_words(zero, q, self.splat(0x0001_0001)), self.dot_words(zero, q, q))
+    }
+
+    #[inline(always)]
     fn widen_i8(self, from: &[i8]) -> __m256i {
         let from: [i8; 8] = padded(from);
         // SAFETY: see above.
@@ -235,6 +249,24 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn narrow_all_i8<const N: usize>(self, x: [__m256i; N], to: &mut [i8]) {
+        let (fours, rest) = x.as_chunks::<4>();
+        let (whole, tail) = to[..8 * N].split_at_mut(32 * fours.len());
+        for (&[a, b, c, d], to) in fours.iter().zip(whole.as_chunks_mut::<32>().0) {
+            // SAFETY: see above.
+            unsafe {
+                // Packing goes by halves: four lanes of each vector, then the other four.
+                let bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+                let bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes);
+            }
+        }
+        for (&x, to) in rest.iter().zip(tail.as_chunks_mut::<8>().0) {
+            self.narrow_i8(x, to);
+        }
+    }
+
+    #[inline(always)]
     fn narrow_i16(self, x: __m256i, to: &mut [i16]) {
         let mut out = [0i16; 8];
         // SAFETY: see above.
@@ -243,6 +275,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             _mm_storeu_si128(out.as_mut_ptr().cast(), words);
         }
         put(out, to);
+    }
+
+    #[inline(always)]
+    fn narrow_all_i16<const N: usize>(self, x: [__m256i; N], to: &mut [i16]) {
+        let (pairs, rest) = x.as_chunks::<2>();
+        let (whole, tail) = to[..8 * N].split_at_mut(16 * pairs.len());
+        for (&[a, b], to) in pairs.iter().zip(whole.as_chunks_mut::<16>().0) {
+            // SAFETY: see above.
+            unsafe {
+                let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
+                _mm256_storeu_si256(to.as_mut_ptr().cast(), words);
+            }
+        }
+        for (&x, to) in rest.iter().zip(tail.as_chunks_mut::<8>().0) {
+            self.narrow_i16(x, to);
+        }
     }
 
     #[inline(always)]

@@ -9,14 +9,16 @@ use core::arch::x86_64::*;
 ///
 /// The CPU has AVX2.
 #[inline(always)]
-pub(super) unsafe fn dot8_rows(x: &[f32], rows: &[i8]) -> [f32; 4] {
+pub(super) unsafe fn dot8_rows<'a>(x: &[f32], rows: &'a [i8]) -> [f32; 4] {
     // SAFETY: as the caller says; the slices are checked.
     unsafe {
         let mut sums = [_mm256_setzero_ps(); 4];
-        for (i, from) in x.chunks_exact(8).enumerate() {
+        let ((ab, cd), e) = (rows[..4 * x.len()].split_at(2 * x.len()), x.len());
+        let ((a, b), (c, d)) = (ab.split_at(e), cd.split_at(e));
+        let two = |x: &'a [i8], y: &'a [i8]| x.as_chunks::<8>().0.iter().zip(y.as_chunks::<8>().0);
+        for (from, ((a, b), (c, d))) in x.as_chunks::<8>().0.iter().zip(two(a, b).zip(two(c, d))) {
             let from = _mm256_loadu_ps(from.as_ptr());
-            for (r, sum) in sums.iter_mut().enumerate() {
-                let w = &rows[r * x.len() + 8 * i..][..8];
+            for (sum, w) in sums.iter_mut().zip([a, b, c, d]) {
                 let w = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(w.as_ptr().cast())));
                 *sum = _mm256_add_ps(*sum, _mm256_mul_ps(from, w));
             }

@@ -21,8 +21,8 @@ use super::Simd;
 use super::conv::Order;
 use super::tile::{CELL, Cell};
 use crate::ops::{Conv, ConvOut};
-use line::{CELLS, Four, Line, Two};
-use outputs::{NONE, Rows, Strip};
+use line::{Four, Line, Two};
+use outputs::{Rows, Strip};
 use products::{Products, Sums, TILES};
 use weights::TAPS;
 
@@ -80,17 +80,6 @@ pub(in crate::arch) struct Work {
     acc: Rows,
 }
 
-impl Work {
-    pub(in crate::arch) const fn new() -> Self {
-        Self {
-            cells: [Cell([0; CELL]); WORK_CELLS],
-            words: [0; WORK_WORDS],
-            sums: [[[0; 32]; TILES]; CELLS],
-            acc: NONE,
-        }
-    }
-}
-
 /// How a layer is cut.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::arch) struct Plan {
@@ -145,6 +134,25 @@ impl Plan {
         (cost < direct_cost::<S>(p)).then_some(plan)
     }
 
+    /// Elements of the weights' side of a vertical index, for a block of `vectors` vectors.
+    #[inline(always)]
+    fn panel_len<S: Simd>(&self, vectors: usize) -> usize {
+        self.rounds * self.per_round * self.method.products().1 * vectors * S::LANES
+    }
+
+    /// The same of all of them.
+    #[inline(always)]
+    fn block_len<S: Simd>(&self, vectors: usize) -> usize {
+        self.method.products().0 * self.panel_len::<S>(vectors)
+    }
+
+    /// The same of all blocks.
+    pub(in crate::arch) fn panels_len<S: Simd>(&self, p: &Conv<'_>) -> usize {
+        let block = self.vectors * S::LANES;
+        let last = if p.cout % block > S::LANES { self.vectors } else { (p.cout % block).min(1) };
+        p.cout / block * self.block_len::<S>(self.vectors) + self.block_len::<S>(last)
+    }
+
     /// Instructions, by the counts of the compiled loops.
     fn cost<S: Simd>(&self, p: &Conv<'_>) -> usize {
         let ((out_down, out_across), (down, across)) = (self.method.out(), self.method.products());
@@ -190,12 +198,21 @@ impl Rectangle {
     }
 }
 
+/// Where the weights come from.
+#[derive(Clone, Copy)]
+pub(in crate::arch) enum Weights<'a> {
+    /// From [`Conv::weights`].
+    Image(Order),
+    /// [`prepare`] made these of them.
+    Panels(&'a [i32]),
+}
+
 /// See [`ops::conv`](crate::ops::conv()), with a plan for `p`.
 #[inline(always)]
 pub(in crate::arch) fn conv<S: Simd>(
     s: S,
     p: &Conv<'_>,
-    order: Order,
+    weights: Weights<'_>,
     input: &[i8],
     mut out: ConvOut<'_>,
     plan: &Plan,
@@ -218,24 +235,46 @@ pub(in crate::arch) fn conv<S: Simd>(
                 Method::FourTwo => cells::transform::<S, Four, Two>(s, picture, plan, &part, cells),
                 Method::Four => cells::transform::<S, Four, Four>(s, picture, plan, &part, cells),
             }
-            let block = plan.vectors * S::LANES;
-            for first in (0..p.cout).step_by(block) {
-                let count = (p.cout - first).min(block);
-                let block = Block { p, order, plan, part, first, count };
-                if plan.vectors == 2 && count > S::LANES {
-                    block.run::<S, 2>(s, work, &mut out);
+            for first in (0..p.cout).step_by(plan.vectors * S::LANES) {
+                let block = Block { p, plan, part, first, count: (p.cout - first).min(plan.vectors * S::LANES) };
+                if block.wide::<S>() {
+                    block.run::<S, 2>(s, weights, work, &mut out);
                 } else {
-                    block.run::<S, 1>(s, work, &mut out);
+                    block.run::<S, 1>(s, weights, work, &mut out);
                 }
             }
         }
     }
 }
 
+/// Writes the weights of `p` as products read them, [blocks of outputs][vertical indices] of panels:
+/// [`Plan::panels_len`] elements.
+#[inline(always)]
+pub(in crate::arch) fn prepare<S: Simd>(
+    s: S,
+    p: &Conv<'_>,
+    order: Order,
+    plan: &Plan,
+    work: &mut Work,
+    mut panels: &mut [i32],
+) {
+    let part = Rectangle { top: 0, left: 0, rows: 0, columns: 0 };
+    for first in (0..p.cout).step_by(plan.vectors * S::LANES) {
+        let block = Block { p, plan, part, first, count: (p.cout - first).min(plan.vectors * S::LANES) };
+        let vectors = if block.wide::<S>() { 2 } else { 1 };
+        let (these, rest) = panels.split_at_mut(plan.block_len::<S>(vectors));
+        if vectors == 2 {
+            block.prepare::<S, 2>(s, order, work, these);
+        } else {
+            block.prepare::<S, 1>(s, order, work, these);
+        }
+        panels = rest;
+    }
+}
+
 /// Output channels `first .. first + count` of a rectangle.
 struct Block<'a> {
     p: &'a Conv<'a>,
-    order: Order,
     plan: &'a Plan,
     part: Rectangle,
     first: usize,
@@ -243,26 +282,62 @@ struct Block<'a> {
 }
 
 impl Block<'_> {
+    /// Whether it has two vectors of outputs.
     #[inline(always)]
-    fn run<S: Simd, const NV: usize>(&self, s: S, work: &mut Work, out: &mut ConvOut<'_>) {
+    fn wide<S: Simd>(&self) -> bool {
+        self.plan.vectors == 2 && self.count > S::LANES
+    }
+
+    /// The panel of vertical index `i`, from the taps.
+    #[inline(always)]
+    fn transform<S: Simd, const NV: usize>(&self, s: S, i: usize, taps: &[i32], panel: &mut [i32]) {
+        match self.plan.method {
+            Method::Two => weights::transform::<S, Two, Two>(s, i, taps, panel),
+            Method::FourTwo => weights::transform::<S, Four, Two>(s, i, taps, panel),
+            Method::Four => weights::transform::<S, Four, Four>(s, i, taps, panel),
+        }
+        // Groups that are there to make rounds equal.
+        let (groups, across) = (self.p.cin.div_ceil(2), self.plan.method.products().1);
+        panel[groups * across * NV * S::LANES..].fill(0);
+    }
+
+    /// All panels.
+    #[inline(always)]
+    fn prepare<S: Simd, const NV: usize>(&self, s: S, order: Order, work: &mut Work, panels: &mut [i32]) {
+        let taps = &mut work.words[..self.p.cin.div_ceil(2) * TAPS * NV * S::LANES];
+        weights::pack::<S, NV>(s, self.p, order, (self.first, self.count), taps);
+        for (i, panel) in panels.chunks_exact_mut(self.plan.panel_len::<S>(NV)).enumerate() {
+            self.transform::<S, NV>(s, i, taps, panel);
+        }
+    }
+
+    #[inline(always)]
+    fn run<S: Simd, const NV: usize>(&self, s: S, weights: Weights<'_>, work: &mut Work, out: &mut ConvOut<'_>) {
         let (p, plan) = (self.p, self.plan);
         let Work { cells, words, sums, acc } = work;
         let (lanes, tiles) = (NV * S::LANES, self.part.tiles());
         let (down, across) = plan.method.products();
-        let (groups, padded) = (p.cin.div_ceil(2), plan.rounds * plan.per_round);
-        let (taps, rest) = words.split_at_mut(groups * TAPS * lanes);
-        let (panel, partial) = rest.split_at_mut(padded * across * lanes);
-        weights::pack::<S, NV>(s, p, self.order, (self.first, self.count), taps);
-        // Groups that are there to make rounds equal.
-        panel[groups * across * lanes..].fill(0);
+        let (taps, rest) = words.split_at_mut(p.cin.div_ceil(2) * TAPS * lanes);
+        let (panel, partial) = rest.split_at_mut(plan.panel_len::<S>(NV));
+        let prepared = match weights {
+            Weights::Image(order) => {
+                weights::pack::<S, NV>(s, p, order, (self.first, self.count), taps);
+                &[]
+            }
+            // All blocks before this one have all vectors.
+            Weights::Panels(all) => &all[self.first / (plan.vectors * S::LANES) * plan.block_len::<S>(plan.vectors)..],
+        };
         let columns = tiles * plan.method.out().1 * lanes;
         let cells = cells.chunks_exact(plan.rounds * tiles * across);
         for (i, (partial, cells)) in partial.chunks_exact_mut(columns).zip(cells).enumerate().take(down) {
-            match plan.method {
-                Method::Two => weights::transform::<S, Two, Two>(s, i, taps, panel),
-                Method::FourTwo => weights::transform::<S, Four, Two>(s, i, taps, panel),
-                Method::Four => weights::transform::<S, Four, Four>(s, i, taps, panel),
-            }
+            let panel = match weights {
+                Weights::Image(_) => {
+                    self.transform::<S, NV>(s, i, taps, panel);
+                    s.prefetch(self.next_weights(i, down));
+                    &*panel
+                }
+                Weights::Panels(_) => &prepared[i * panel.len()..][..panel.len()],
+            };
             let needed = self.needed(i);
             let chunks = needed.div_ceil(TILES);
             let mut first = 0;
@@ -292,6 +367,16 @@ impl Block<'_> {
             Method::FourTwo => strip.each::<S, Four, Two, NV>(s, partial, acc, out),
             Method::Four => strip.each::<S, Four, Four, NV>(s, partial, acc, out),
         }
+    }
+
+    /// Part `i` of `parts` of the weights of the next block: they come from a cache further away while this one is
+    /// multiplied.
+    #[inline(always)]
+    fn next_weights(&self, i: usize, parts: usize) -> &[i8] {
+        let of_output = TAPS * self.p.cin;
+        let (from, len) = ((self.first + self.count) * of_output, self.count * of_output);
+        let part = len.div_ceil(parts);
+        self.p.weights.int8().get(from + i * part..).map_or(&[], |rest| &rest[..part.min(rest.len())])
     }
 
     /// Tiles that vertical index `i` is for, from the first on: the last index serves the last row of a tile only.

@@ -11,8 +11,6 @@ use crate::ops::{Conv, ConvOut};
 const TILES: usize = 4;
 /// Accumulators of output rows: [rows][cells][outputs].
 pub(super) type Rows = [[[i32; 32]; TILES * OUTPUTS]; OUTPUTS];
-/// None yet.
-pub(super) const NONE: Rows = [[[0; 32]; TILES * OUTPUTS]; OUTPUTS];
 /// Inverse of 3 modulo 2^32.
 const THIRD: i32 = 0xaaaa_aaabu32 as i32;
 
