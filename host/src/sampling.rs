@@ -241,7 +241,7 @@ fn draw_in<'a>(session: Result<Session<'a>, ArenaError>, request: &Request, base
 }
 
 /// Pictures from which on weights are prepared: that takes time too, which a few do not earn back.
-const PREPARE: usize = 8;
+const PREPARE: usize = 32;
 
 fn draw_image(image: &StudentImage, job: &Job, progress: impl Fn(usize) + Sync) -> Result<Drawn> {
     let model = image.model()?;

@@ -269,8 +269,8 @@ pub(in crate::arch) fn silu<S: Simd>(s: S, x: S::F) -> S::F {
 pub(in crate::arch) fn exps<S: Simd, const N: usize>(s: S, mut x: [S::F; N]) -> [S::F; N] {
     // Loops, not closures: those may become functions, which are not compiled for the instruction set.
     let (mut k, mut p) = ([s.splat(0); N], [s.splat_f(0.001_392_692_7); N]);
-    for i in 0..N {
-        x[i] = s.at_most(s.at_least(x[i], -87.0), 88.0);
+    for x in &mut x {
+        *x = s.at_most(s.at_least(*x, -87.0), 88.0);
     }
     for i in 0..N {
         // Bounded already: no clamp as in `rne`.
