@@ -104,7 +104,7 @@ mod tests {
     fn counts_are_read_and_come_back() {
         let text = "[[count]]\ncpu = \"cortex-m7\"\nimage = 0x1234\ninstructions_per_step = 35_900_000\n";
         let count = Count { cpu: "cortex-m7".into(), image: 0x1234, instructions_per_step: 35_900_000 };
-        assert_eq!(parse(text).unwrap(), [count.clone()]);
+        assert_eq!(parse(text).unwrap(), std::slice::from_ref(&count));
         let two = count.table("one\nof \u{7}a name") + &count.table("two");
         assert_eq!(parse(&two).unwrap(), [count.clone(), count]);
         assert!(parse("[[count]]\ncpu = 3\n").is_err());

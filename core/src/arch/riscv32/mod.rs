@@ -12,6 +12,7 @@ mod conv;
 mod fixed;
 mod norm_act;
 mod store;
+mod winograd;
 
 use super::Kernels;
 use crate::ops;
