@@ -33,12 +33,12 @@ impl Plan {
         }
         let across = p.width.div_ceil(2).next_multiple_of(TILES);
         let left = scratch.checked_sub(POINTS * CHANNELS * p.cin + (p.cin + p.weights.room(9 * p.cin)).div_ceil(2))?;
-        let most = left / (POINTS * across * p.cin);
+        let most = left / (POINTS * across * p.cin).max(1);
         let all = p.height.div_ceil(2);
         if most == 0 {
             return None;
         }
-        let chunks = all.div_ceil(most);
+        let chunks = all.div_ceil(most).max(1);
         let plan = Self { rows: all.div_ceil(chunks), across };
         (plan.cost(p, chunks) < 11 * 9 * p.height * p.width * p.cin).then_some(plan)
     }
@@ -57,7 +57,9 @@ const CELL: usize = 150;
 
 /// Runs the convolution in `scratch`, of the length that the plan was made for.
 pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [i16], sink: &mut Sink<'_>) {
-    let tiles = plan.rows * plan.across;
+    // Not 0: told to the compiler, or a division would bring in a panic.
+    let across = plan.across.max(1);
+    let tiles = plan.rows * across;
     let (cells, left) = cut(scratch, POINTS * tiles * p.cin);
     let (weights, room) = cut(left, POINTS * CHANNELS * p.cin);
     let room: &mut [i8] = bytemuck::try_cast_slice_mut(room).unwrap_or_default();
@@ -65,9 +67,9 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [i16], sink: &
     outside.fill(p.zp as i8);
     let all = p.height.div_ceil(2);
     for first in (0..all).step_by(plan.rows.max(1)) {
-        let count = plan.rows.min(all - first) * plan.across;
+        let count = plan.rows.min(all - first) * across;
         for tile in 0..count {
-            let place = (2 * (first + tile / plan.across), 2 * (tile % plan.across));
+            let place = (2 * (first + tile / across), 2 * (tile % across));
             let around = cells_around(p, input, outside, place);
             transform_cells(&around, p.zp, tiles * p.cin, rest_mut(cells, tile * p.cin));
         }
@@ -79,7 +81,7 @@ pub fn run(p: &Conv<'_>, input: &[i8], plan: &Plan, scratch: &mut [i16], sink: &
             }
             sink.channels(p, channel);
             for pair in (0..count).step_by(TILES) {
-                let (y, x) = (2 * (first + pair / plan.across), 2 * (pair % plan.across));
+                let (y, x) = (2 * (first + pair / across), 2 * (pair % across));
                 let mut sums = [[[0; CHANNELS]; TILES]; POINTS];
                 for (point, sums) in sums.iter_mut().enumerate() {
                     let from = (point * tiles + pair) * p.cin;
