@@ -132,18 +132,13 @@ fn transform_cells(cells: &[&[i8]; POINTS], zp: i32, stride: usize, out: &mut [i
         let c = combine(d(2), d(6), d(10), d(14));
         let d = combine(d(3), d(7), d(11), d(15));
         // SAFETY: the last of sixteen is within the numbers there are.
-        let mut to = unsafe { out.as_mut_ptr().add(channel) };
-        let mut four = |[v0, v1, v2, v3]: [i32; 4]| unsafe {
-            *to = v0 as i16;
-            *to.add(stride) = v1 as i16;
-            *to.add(2 * stride) = v2 as i16;
-            *to.add(3 * stride) = v3 as i16;
-            to = to.wrapping_add(4 * stride);
-        };
-        four(combine(a[0], b[0], c[0], d[0]));
-        four(combine(a[1], b[1], c[1], d[1]));
-        four(combine(a[2], b[2], c[2], d[2]));
-        four(combine(a[3], b[3], c[3], d[3]));
+        unsafe {
+            let to = out.as_mut_ptr().add(channel);
+            let to = put(to, stride, combine(a[0], b[0], c[0], d[0]));
+            let to = put(to, stride, combine(a[1], b[1], c[1], d[1]));
+            let to = put(to, stride, combine(a[2], b[2], c[2], d[2]));
+            put(to, stride, combine(a[3], b[3], c[3], d[3]));
+        }
     }
 }
 
@@ -168,19 +163,30 @@ fn transform_weights(cin: usize, taps: &[i8], lane: usize, out: &mut [i16]) {
         let b = spread(g(1), g(4), g(7));
         let c = spread(g(2), g(5), g(8));
         // SAFETY: there are sixteen times four numbers a channel, and `lane` is below four.
-        let mut to = unsafe { out.as_mut_ptr().add(channel * CHANNELS + lane) };
-        let mut four = |[v0, v1, v2, v3]: [i32; 4]| unsafe {
-            *to = v0 as i16;
-            *to.add(stride) = v1 as i16;
-            *to.add(2 * stride) = v2 as i16;
-            *to.add(3 * stride) = v3 as i16;
-            to = to.wrapping_add(4 * stride);
-        };
-        four(spread(a[0], b[0], c[0]));
-        four(spread(a[1], b[1], c[1]));
-        four(spread(a[2], b[2], c[2]));
-        four(spread(a[3], b[3], c[3]));
+        unsafe {
+            let to = out.as_mut_ptr().add(channel * CHANNELS + lane);
+            let to = put(to, stride, spread(a[0], b[0], c[0]));
+            let to = put(to, stride, spread(a[1], b[1], c[1]));
+            let to = put(to, stride, spread(a[2], b[2], c[2]));
+            put(to, stride, spread(a[3], b[3], c[3]));
+        }
     }
+}
+
+/// Four numbers, `stride` from each to the next; returns where the number after them goes.
+///
+/// # Safety
+/// All four may be written.
+#[inline(always)]
+unsafe fn put(to: *mut i16, stride: usize, [v0, v1, v2, v3]: [i32; 4]) -> *mut i16 {
+    // SAFETY: the caller allows it.
+    unsafe {
+        *to = v0 as i16;
+        *to.add(stride) = v1 as i16;
+        *to.add(2 * stride) = v2 as i16;
+        *to.add(3 * stride) = v3 as i16;
+    }
+    to.wrapping_add(4 * stride)
 }
 
 /// One dimension of sums.
