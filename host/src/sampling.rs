@@ -67,6 +67,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// Step by step without fresh noise, from noise alone, by the best kernels.
+    pub fn new(seed: u64, classes: Vec<u16>, w: f32, steps: Option<usize>) -> Job {
+        Job { seed, classes, w, steps, sampler: Sampler::Deterministic, backend: "auto".into(), bases: Vec::new() }
+    }
+
     /// The same, asked of a float network.
     fn request(&self, steps: usize) -> SampleRequest {
         let Job { seed, w, sampler, .. } = *self;

@@ -46,9 +46,19 @@ impl Cascade {
 
     /// Draws and enlarges; also says how well the last two sizes agree, where there are two.
     pub fn draw(&self, job: &Job) -> Result<(Drawn, Option<Consistency>)> {
+        self.draw_sizes(job, self.0.len())
+    }
+
+    /// The pictures that the last one enlarges.
+    pub fn draw_bases(&self, job: &Job) -> Result<Vec<u8>> {
+        Ok(self.draw_sizes(job, self.0.len() - 1)?.0.pictures)
+    }
+
+    /// By the first `sizes`, one at least.
+    fn draw_sizes(&self, job: &Job, sizes: usize) -> Result<(Drawn, Option<Consistency>)> {
         let mut drawn = draw(self.first(), job, "sample")?;
         let mut agreement = None;
-        for source in &self.0[1..] {
+        for source in &self.0[1..sizes] {
             // A teacher takes the steps that are asked for; a student its own.
             let steps = if source.own_steps()?.is_some() { None } else { job.steps };
             let job = Job { steps, bases: std::mem::take(&mut drawn.pictures), ..job.clone() };

@@ -1,7 +1,6 @@
 //! `fewstep compare`: how far two files' pictures are apart, from the same noise.
 
 use super::common::use_threads;
-use crate::diffusion::Sampler;
 use crate::nn::{Engine, Precision};
 use crate::sampling::{Job, Source};
 use anyhow::{Context, Result, ensure};
@@ -58,15 +57,8 @@ pub fn run(args: Args) -> Result<()> {
     );
     let mut rows = Vec::new();
     for w in &args.guidance {
-        let job = |steps: Option<usize>| Job {
-            seed: args.seed,
-            classes: (0..args.count).map(|i| (i % a) as u16).collect(),
-            w: *w,
-            steps,
-            sampler: Sampler::Deterministic,
-            backend: "auto".into(),
-            bases: Vec::new(),
-        };
+        let job =
+            |steps: Option<usize>| Job::new(args.seed, (0..args.count).map(|i| (i % a) as u16).collect(), *w, steps);
         let draw = |source: &Source, file: &Path, steps: Option<usize>| {
             source.draw(&job(steps), |_| {}).with_context(|| format!("{}", file.display()))
         };

@@ -4,7 +4,6 @@ use super::common::assets_with;
 use super::export::export;
 use super::simulate::draw_on_board;
 use crate::data::{self, Split};
-use crate::diffusion::Sampler;
 use crate::distill::{Plan, TeacherNetwork, distill, halving_rounds};
 use crate::files;
 use crate::nn::{Checkpoint, Engine, Kind, Precision};
@@ -151,15 +150,7 @@ fn compare(
     for (name, file, steps) in models {
         let source = Source::open(file)?;
         let draw = |w: f32, classes: &[u16]| {
-            let job = Job {
-                seed: SEED,
-                classes: classes.to_vec(),
-                w,
-                steps: *steps,
-                sampler: Sampler::Deterministic,
-                backend: "auto".into(),
-                bases: Vec::new(),
-            };
+            let job = Job::new(SEED, classes.to_vec(), w, *steps);
             source.draw(&job, |_| {})
         };
         drawn.push(STRENGTHS.iter().map(|w| draw(*w, &classes)).collect::<Result<_>>()?);

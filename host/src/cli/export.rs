@@ -4,7 +4,6 @@ use super::cascade::Cascade;
 use crate::apps::augment;
 use crate::data::{self, Dataset, Split, npz};
 use crate::diffusers;
-use crate::diffusion::Sampler;
 use crate::export::{ExportOptions, Exported, write_image};
 use crate::files::{self, AlignedBytes};
 use crate::nn::{Arch, Checkpoint, Engine, Precision};
@@ -126,15 +125,7 @@ fn bases(arch: &Arch, file: &Path, larger: &[PathBuf]) -> Result<Vec<u8>> {
         wanted.2,
         arch.classes
     );
-    let job = Job {
-        seed: BASE_SEED,
-        classes: calibration_classes(arch.classes),
-        w: 1.0,
-        steps: None,
-        sampler: Sampler::Deterministic,
-        backend: "auto".into(),
-        bases: Vec::new(),
-    };
+    let job = Job::new(BASE_SEED, calibration_classes(arch.classes), 1.0, None);
     Ok(cascade.draw(&job)?.0.pictures)
 }
 

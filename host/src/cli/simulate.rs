@@ -3,7 +3,6 @@
 use super::cascade::Cascade;
 use super::{interrupt, scenario};
 use crate::data::npz;
-use crate::diffusion::Sampler;
 use crate::files;
 use crate::picture::write_png;
 use crate::sampling::{Job, StudentImage, backend, draw_one};
@@ -103,23 +102,15 @@ pub fn run(args: Args) -> Result<()> {
     let request = Request { seed: args.seed, class: args.class, w: args.guidance, ..Request::default() };
     let time_limit = Duration::from_secs(args.time_limit);
     let options = Options { time_limit, stop: Some(interrupt::catch()), ..Options::default() };
-    let (image, base) = match args.upscale.split_last() {
+    let (image, base) = match args.upscale.last() {
         None if image.model()?.base_bytes().is_some() => {
             bail!("{}: it enlarges pictures; give it as --upscale, and the student that draws them first", image.name)
         }
         None => (image, Vec::new()),
-        Some((last, before)) => {
-            Cascade::open(file, &args.upscale, "--upscale")?;
-            let job = Job {
-                seed: args.seed,
-                classes: vec![args.class],
-                w: args.guidance,
-                steps: None,
-                sampler: Sampler::Deterministic,
-                backend: "auto".into(),
-                bases: Vec::new(),
-            };
-            (StudentImage::open(last)?, Cascade::open(file, before, "--upscale")?.draw(&job)?.0.pictures)
+        Some(last) => {
+            let cascade = Cascade::open(file, &args.upscale, "--upscale")?;
+            let job = Job::new(args.seed, vec![args.class], args.guidance, None);
+            (StudentImage::open(last)?, cascade.draw_bases(&job)?)
         }
     };
     let (o, equal) = draw_on_board(&image, &base, board, &request, &options, args.json)?;

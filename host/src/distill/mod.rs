@@ -261,10 +261,10 @@ impl Distiller<'_> {
                 })
             }
             // Trajectories need not be there where the student is.
-            FinishBy::Trajectories { .. } if self.run.path(&format!("{name}.safetensors")).exists() => {
-                return Ok(Checkpoint::open(&self.run.path(&format!("{name}.safetensors")), self.device)?.net);
-            }
-            FinishBy::Trajectories { count, own } => Box::new(Trajectories { ways: self.ways(count)?, steps, own }),
+            FinishBy::Trajectories { count, own } => match self.trained(&name)? {
+                Some(net) => return Ok(net),
+                None => Box::new(Trajectories { ways: self.ways(count)?, steps, own }),
+            },
         };
         self.phase(Stint {
             name: &name,
@@ -289,8 +289,8 @@ impl Distiller<'_> {
 
     /// Fine-tuning through the rounding.
     fn rounding(&self, student: &UNet, steps: usize, name: &str, o: &Rounding) -> Result<UNet> {
-        if self.run.path(&format!("{name}.safetensors")).exists() {
-            return Ok(Checkpoint::open(&self.run.path(&format!("{name}.safetensors")), self.device)?.net);
+        if let Some(net) = self.trained(name)? {
+            return Ok(net);
         }
         self.phase(Stint {
             name,
@@ -305,11 +305,16 @@ impl Distiller<'_> {
         })
     }
 
+    /// The network of a phase that ended before.
+    fn trained(&self, name: &str) -> Result<Option<UNet>> {
+        let path = self.run.path(&format!("{name}.safetensors"));
+        Ok(if path.exists() { Some(Checkpoint::open(&path, self.device)?.net) } else { None })
+    }
+
     /// Trains what is not trained yet.
     fn phase(&self, s: Stint) -> Result<UNet> {
-        let path = self.run.path(&format!("{}.safetensors", s.name));
-        if path.exists() {
-            return Ok(Checkpoint::open(&path, self.device)?.net);
+        if let Some(net) = self.trained(s.name)? {
+            return Ok(net);
         }
         let phase = Phase {
             name: s.name,

@@ -1,7 +1,6 @@
 //! Pictures of a model, drawn once and kept: a killed evaluation goes on, and a larger count takes up a smaller one.
 
 use crate::data::npz;
-use crate::diffusion::Sampler;
 use crate::features::hex;
 use crate::sampling::{Job, Source};
 use anyhow::{Context, Result, ensure};
@@ -74,15 +73,7 @@ impl Cache {
                     all.extend_from_slice(&kept.pictures[..n * h * w * c]);
                 }
                 None => {
-                    let job = Job {
-                        seed: d.seed.wrapping_add(from as u64),
-                        classes: labels.clone(),
-                        w: d.w,
-                        steps: Some(d.steps),
-                        sampler: Sampler::Deterministic,
-                        backend: "auto".into(),
-                        bases: Vec::new(),
-                    };
+                    let job = Job::new(d.seed.wrapping_add(from as u64), labels.clone(), d.w, Some(d.steps));
                     let drawn = source.draw(&job, |_| {})?;
                     let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
                     npz::write_npz(&path, &drawn.pictures, n, h, w, c, &labels)?;

@@ -138,10 +138,8 @@ impl Objective for Finetune {
     /// States of the student in integers at its steps, and the v that land where the float student is by then.
     fn targets(&self, batch: &Batch, _: &Live) -> Result<Targets> {
         let simulator = self.simulator()?;
-        let (n, last) = (self.steps, self.steps - 1);
-        // t is spread evenly over [0, 1): so are the steps, however few they are.
-        let steps: Vec<usize> =
-            batch.t.iter().map(|t| last - ((f64::from(*t) * n as f64) as usize).min(last)).collect();
+        let n = self.steps;
+        let steps = batch.spread(n);
         let w: Vec<f32> = batch.u.iter().map(|u| u[0] * MAX_GUIDANCE as f32).collect();
         let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let len = batch.eps.elem_count() / steps.len();

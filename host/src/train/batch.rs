@@ -34,6 +34,13 @@ pub struct Address {
 }
 
 impl Batch {
+    /// A number below `count` for each picture, the highest first. t is spread evenly over [0, 1): so are the numbers,
+    /// however few they are.
+    pub fn spread(&self, count: usize) -> Vec<usize> {
+        let last = count - 1;
+        self.t.iter().map(|t| last - ((f64::from(*t) * count as f64) as usize).min(last)).collect()
+    }
+
     /// What a network is asked of these pictures at states `z` and angles, with strengths `w`.
     pub fn query<'a>(&'a self, z: &'a Tensor, phi: &'a [f32], w: &'a [f32]) -> Query<'a> {
         Query { z, phi, class: &self.class, w: Some(w), base: self.base.as_ref() }

@@ -70,9 +70,7 @@ impl Objective for Moments {
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets> {
         let auxiliary = live.auxiliary.as_ref().context("moment matching trains two networks")?;
         let d = FRAC_PI_2 / self.segments as f64;
-        let n = self.segments as f64;
-        // t is spread evenly over [0, 1): so are the segments, however few they are.
-        let segments: Vec<f64> = batch.t.iter().map(|t| n - 1.0 - (f64::from(*t) * n).floor().min(n - 1.0)).collect();
+        let segments: Vec<f64> = batch.spread(self.segments).iter().map(|segment| *segment as f64).collect();
         let phi: Vec<f32> = segments.iter().map(|s| (FRAC_PI_2 - s * d) as f32).collect();
         let (z, w) = (noised(batch, &phi)?, strengths(batch, self.power));
         let ask = |net: &dyn Denoise, z: &Tensor, phi: &[f32]| guided_v(net, &batch.query(z, phi, &w));

@@ -57,8 +57,13 @@ pub(super) fn noised(batch: &Batch, phi: &[f32]) -> candle_core::Result<Tensor> 
 
 /// w = 4 u^power, u ~ U[0, 1]. Power 1 draws all strengths alike, as Meng et al. do for pixel models; above 1 more of
 /// the low ones.
+pub(super) fn strength(u: f32, power: f64) -> f32 {
+    (f64::from(u).powf(power) * MAX_GUIDANCE) as f32
+}
+
+/// The strengths of a batch.
 pub(super) fn strengths(batch: &Batch, power: f64) -> Vec<f32> {
-    batch.u.iter().map(|u| (f64::from(u[0]).powf(power) * MAX_GUIDANCE) as f32).collect()
+    batch.u.iter().map(|u| strength(u[0], power)).collect()
 }
 
 /// v-prediction with class dropout: t ~ U[0, 1], v = cos(phi) eps - sin(phi) x.

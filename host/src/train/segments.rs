@@ -120,20 +120,19 @@ impl Grid {
 
 impl Segments {
     /// Places of a batch's pictures.
-    fn places(&self, t: &[f32]) -> Vec<usize> {
+    fn places(&self, batch: &Batch) -> Vec<usize> {
         let (count, stride) = match self.angles {
             Angles::Start => (self.segments, self.fine),
             Angles::All => (self.segments * self.fine, 1),
         };
-        // t is spread evenly over [0, 1): so are the places, however few they are.
-        t.iter().map(|t| (count - 1 - ((f64::from(*t) * count as f64) as usize).min(count - 1)) * stride).collect()
+        batch.spread(count).iter().map(|place| place * stride).collect()
     }
 }
 
 impl Objective for Segments {
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets> {
         let grid = Grid { segments: self.segments, fine: self.fine, direction: self.direction };
-        let places = self.places(&batch.t);
+        let places = self.places(batch);
         let phi: Vec<f32> = places.iter().map(|p| grid.angle(*p) as f32).collect();
         let z = noised(batch, &phi)?;
         let w = strengths(batch, self.power);

@@ -3,10 +3,10 @@
 
 use super::batch::Batch;
 use super::live::Live;
-use super::objective::{Objective, Targets};
+use super::objective::{Objective, Targets, strength};
 use super::segments::landing_v;
 use crate::diffusion::{Denoise, angle, guided_v, rotate};
-use crate::nn::{Arch, MAX_GUIDANCE, Query, read_tensors, write_tensors};
+use crate::nn::{Arch, Query, read_tensors, write_tensors};
 use crate::noise::{Purpose, Stream};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -58,7 +58,7 @@ impl Ways {
         let mut ways = Ways {
             options: WayOptions { count: files * FILE_WAYS, ..o },
             len,
-            states: vec![Vec::with_capacity(files * FILE_WAYS * len); o.places + 1],
+            states: vec![Vec::new(); o.places + 1],
             class: Vec::new(),
             w: Vec::new(),
         };
@@ -69,8 +69,8 @@ impl Ways {
             let first = file * FILE_WAYS;
             let numbers = Stream::new(o.seed, Purpose::Trajectories, 0, u32::MAX);
             let class: Vec<u16> = (first..first + FILE_WAYS).map(|i| (i % arch.classes) as u16).collect();
-            let strength = |i: usize| f64::from(numbers.uniforms(i as u32)[0]).powf(o.power) * MAX_GUIDANCE;
-            let w: Vec<f32> = (first..first + FILE_WAYS).map(|i| strength(i) as f32).collect();
+            let w: Vec<f32> =
+                (first..first + FILE_WAYS).map(|i| strength(numbers.uniforms(i as u32)[0], o.power)).collect();
             let states = if path.exists() {
                 read += 1;
                 progress.start_at((read * FILE_WAYS) as u64);
@@ -173,10 +173,8 @@ pub struct Trajectories {
 
 impl Objective for Trajectories {
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets> {
-        let (n, last, stride) = (self.steps, self.steps - 1, self.ways.options.places / self.steps);
-        // t is spread evenly over [0, 1): so are the steps, however few they are.
-        let steps: Vec<usize> =
-            batch.t.iter().map(|t| last - ((f64::from(*t) * n as f64) as usize).min(last)).collect();
+        let (n, stride) = (self.steps, self.ways.options.places / self.steps);
+        let steps = batch.spread(n);
         let count = self.ways.options.count;
         let ways: Vec<usize> = batch.u.iter().map(|u| ((u[0] * count as f32) as usize).min(count - 1)).collect();
         let class: Vec<u16> = ways.iter().map(|i| self.ways.class[*i]).collect();
@@ -188,7 +186,7 @@ impl Objective for Trajectories {
         let starts: Vec<usize> = steps.iter().zip(&own).map(|(step, own)| if *own { 0 } else { *step }).collect();
         let places: Vec<usize> = starts.iter().map(|step| step * stride).collect();
         let mut z = self.ways.states(&ways, &places, &batch.eps)?;
-        for step in 0..last {
+        for step in 0..n - 1 {
             // Who is not under way stays: a rotation by nothing.
             let turns: Vec<f32> = starts
                 .iter()
