@@ -16,30 +16,32 @@ cp "$runs/teacher/teacher.f16.safetensors" assets/fashion-mnist-teacher.safetens
 "$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/mcd" --resume \
   --method mcd --steps 4 --target teacher --guidance-power 2 --guided-images 256000 --images 500000 --seed 1
 cp "$runs/mcd/student-4.f16.safetensors" assets/fashion-mnist-student-4-mcd.safetensors
-# More of the low strengths, where students err; two steps and one from there.
-"$fewstep" distill --teacher assets/fashion-mnist-teacher.safetensors \
-  --start assets/fashion-mnist-student-4-mcd.safetensors --data "$data" --out "$runs/students" --resume \
-  --method mcd --target teacher --guidance-power 3 --steps 4,2,1 --images 8000,12000,16000 --batch 64 \
-  --student-lr 2e-4 --ema 0.99 --seed 1
-cp "$runs/students/student-4.f16.safetensors" assets/fashion-mnist-student-4.safetensors
-# Each through its rounding.
-for steps in 4 2; do
-  "$fewstep" distill --teacher assets/fashion-mnist-teacher.safetensors \
-    --start "$runs/students/student-$steps.safetensors" --data "$data" --out "$runs/int8-$steps" --resume \
-    --method mcd --target teacher --steps "$steps" --int8-images 1280 --int8-lr 5e-5 --seed 1
-  "$fewstep" export "$runs/int8-$steps/student-$steps-int8.safetensors" --steps "$steps" \
-    --out "assets/fashion-mnist-student-$steps.fsw"
-done
-# One step by halving: so few pictures of mcd made a worse one (FD 4.8 instead of 3.3 at w = 0.3).
-"$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/pd" --resume \
-  --steps 8,4,2,1 --first 16 --guided-images 256000 --images 128000 --last-factor 3 --seed 1
-"$fewstep" export "$runs/pd/student-1.safetensors" --steps 1 --out assets/fashion-mnist-student-1.fsw
+# Against finer steps of the teacher (64 in all instead of 32), with more of the low strengths, where students err.
+long="--teacher assets/fashion-mnist-teacher.safetensors --data $data --resume --method mcd --target teacher --batch 64"
+"$fewstep" distill $long --start assets/fashion-mnist-student-4-mcd.safetensors --out "$runs/fine" \
+  --steps 4 --images 102400 --segment-steps 16 --student-lr 3e-4 --guidance-power 3 --ema 0.995 --seed 1
+"$fewstep" distill $long --start "$runs/fine/student-4.safetensors" --out "$runs/low" \
+  --steps 4 --images 89600 --segment-steps 16 --student-lr 2e-4 --guidance-power 4 --ema 0.998 --seed 2
+# Two steps and one from there.
+"$fewstep" distill $long --start "$runs/fine/student-4.safetensors" --out "$runs/few" \
+  --steps 2,1 --images 51200,76800 --segment-steps 16,32 --student-lr 3e-4 --guidance-power 3 --ema 0.995 --seed 1
+# A wider start for each, more of it for fewer steps, and through its rounding.
+finish() { # student, steps, how much wider
+  "$fewstep" distill $long --start "$1" --out "$runs/wide-$2" --steps "$2" --finish wide --widen "$3" \
+    --finish-images 19200 --finish-lr 2e-4 --guidance-power 2 --ema 0.99 --int8-images 1280 --int8-lr 5e-5 --seed 1
+  "$fewstep" export "$runs/wide-$2/student-$2-finished-int8.safetensors" --steps "$2" \
+    --out "assets/fashion-mnist-student-$2.fsw"
+}
+finish "$runs/low/student-4.safetensors" 4 0.1
+finish "$runs/few/student-2.safetensors" 2 0.15
+finish "$runs/few/student-1.safetensors" 1 0.2
+cp "$runs/wide-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The same student with weights of four bits, through that rounding.
 "$fewstep" distill --teacher assets/fashion-mnist-teacher.safetensors --start assets/fashion-mnist-student-4.safetensors \
   --data "$data" --out "$runs/int4-4" --resume --method mcd --target teacher --steps 4 --int4-images 1920 --int4-lr 1e-4 --seed 1
 "$fewstep" export "$runs/int4-4/student-4-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in teacher mcd students int8-4 int8-2 int4-4 pd; do
+for run in teacher mcd fine low few wide-4 wide-2 wide-1 int4-4; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done
@@ -59,6 +61,6 @@ cp "$runs/encoder/options.json" "$runs/encoder/stats.jsonl" assets/runs/encoder/
 # 11.5 million evaluations of the teacher: hours on a CPU. Killed, it goes on too.
 "$fewstep" evaluate assets/fashion-mnist-student-{4,2,1}.fsw assets/fashion-mnist-student-4.safetensors \
   --teacher assets/fashion-mnist-teacher.safetensors --data "$data" --features assets/fashion-mnist-features.safetensors \
-  --runs "$runs/teacher,$runs/students" --out "$runs/report"
+  --runs "$runs/teacher,$runs/few" --out "$runs/report"
 mkdir -p assets/report
 cp "$runs/report/"*.{json,html,svg,png} assets/report/

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use fewstep::diffusion::{Denoise, angle, angle_towards, guided_v, mix, renoise_factors, rotate};
-use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query};
+use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query, UNet};
 use fewstep::noise::sample_noise;
 use fewstep::train::{
     Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Teacher,
-    Trajectories, Turn, WayOptions, Ways, Weight, halving_target,
+    Trajectories, Turn, WayOptions, Ways, Weight, Widened, halving_target, temperature,
 };
 use fewstep_core::Direction;
 use fewstep_core::sampler::schedule;
@@ -817,6 +817,44 @@ fn moment_matching_is_its_two_losses() {
     let was = values(&ask(&anchored.start, &student.z, &student.phi));
     let halfway: Vec<f32> = now.iter().zip(&was).map(|(a, b)| (a + b) / 2.0).collect();
     assert!(largest_difference(&values(&targets.v), &halfway) < 1e-5);
+}
+
+/// A widened student's steps land where the student as it was is after as many from noise of a higher temperature.
+#[test]
+fn widening_lands_where_wider_noise_does() {
+    assert_eq!(temperature(0.0, 0.1), 1.0);
+    assert!((temperature(1.0, 0.1) - 1.05).abs() < 1e-6 && (temperature(4.0, 0.1) - 1.08).abs() < 1e-6);
+    Engine::select(Precision::F32).unwrap();
+    let (steps, n) = (2, 8);
+    let student = random_net(&tiny_arch(), true, 41);
+    let live = Live::of(&random_net(&tiny_arch(), true, 42));
+    let t: Vec<f32> = (0..n).map(|i| (i as f32 + 0.5) / n as f32).collect();
+    let batch = training_batch(&t, &(0..n).map(|i| [i as f32 / n as f32, 0.0]).collect::<Vec<_>>());
+    let objective = Widened { start: student.clone(), steps, widen: 0.5, power: 1.0 };
+    let asked = objective.targets(&batch, &live).unwrap();
+    let w = asked.w.clone().unwrap();
+    let d = [(FRAC_PI_2 / steps as f64) as f32];
+    for i in 0..n {
+        let one = |t: &Tensor| t.narrow(0, i, 1).unwrap();
+        let step = |net: &UNet, z: &Tensor, step: usize| {
+            let phi = [angle(step, steps) as f32];
+            let query = Query { z, phi: &phi, class: &batch.class[i..=i], w: Some(&w[i..=i]), base: None };
+            rotate(z, &net.forward(&query).unwrap(), &d).unwrap()
+        };
+        let (noise, second) = (one(&batch.eps), i < n / 2);
+        let wider = (&noise * f64::from(temperature(w[i], 0.5))).unwrap();
+        let first = step(&student, &wider, 0);
+        let landing = if second { step(&student, &first, 1) } else { first };
+        let state = if second { step(&live.student, &noise, 0) } else { noise };
+        let learned = rotate(&one(&asked.z), &one(&asked.v), &d).unwrap();
+        assert!(largest_difference(&values(&one(&asked.z)), &values(&state)) < 1e-4, "picture {i}");
+        assert!(largest_difference(&values(&learned), &values(&landing)) < 1e-4, "picture {i}");
+    }
+    // Without a difference there is nothing to learn.
+    let still = Widened { start: student.clone(), widen: 0.0, ..objective };
+    let asked = still.targets(&batch, &Live::of(&student)).unwrap();
+    let query = Query { z: &asked.z, phi: &asked.phi, class: &asked.class, w: asked.w.as_deref(), base: None };
+    assert!(largest_difference(&values(&asked.v), &values(&student.forward(&query).unwrap())) < 1e-4);
 }
 
 /// Trajectories are the guided teacher's DDIM steps from seeded noise; a step learns to land on the next place, from the

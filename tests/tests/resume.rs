@@ -283,6 +283,19 @@ fn killed_finishing_ends_with_the_same_bits() {
         assert_same(name, &run.out, &whole_way.out);
     }
 
+    // A wider start, for both students.
+    let options = "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
+        --precision f32 --finish wide --widen 0.2 --finish-images 320";
+    let new = |name: &str| {
+        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
+    };
+    let whole_wide = new("whole-wide");
+    whole_wide.finish(&["--threads", "2"]);
+    let run = new("wide");
+    assert!(run.kill_at(OFTEN, &[], |r| r.lines("student-2-finished") >= 7), "it had ended");
+    run.finish(&["--resume", "--threads", "1"]);
+    assert_same("while widening", &run.out, &whole_wide.out);
+
     // From a student of another run: nothing but what is asked for.
     let start = whole.out.join("student-2.safetensors");
     let guided = whole.out.join("guided.safetensors");

@@ -122,6 +122,10 @@ struct FinishingArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     trajectories: Option<usize>,
+    /// --finish wide: noise of standard deviation 1 + A w / (1 + w) stands for strength w [default: 0.1]
+    #[arg(long, value_name = "A")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    widen: Option<f64>,
     /// --finish traj: share of states that are the student's own, from which it takes back its own error [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,14 +161,16 @@ impl FinishingArgs {
                 self.trajectories.get_or_insert(16_384);
                 self.own_states.get_or_insert(0.5);
             }
+            Some(Finishing::Wide) => drop(self.widen.get_or_insert(0.1)),
             None => {}
         }
-        let (mm, traj) = (finish == Some(Finishing::Mm), finish == Some(Finishing::Traj));
+        let [mm, traj, wide] = [Finishing::Mm, Finishing::Traj, Finishing::Wide].map(|f| finish == Some(f));
         for (name, given, used, with) in [
-            ("--finish-images", self.finish_images.is_some(), mm || traj, "mm or --finish traj"),
-            ("--finish-lr", self.finish_lr.is_some(), mm || traj, "mm or --finish traj"),
+            ("--finish-images", self.finish_images.is_some(), finish.is_some(), "mm, traj or wide"),
+            ("--finish-lr", self.finish_lr.is_some(), finish.is_some(), "mm, traj or wide"),
             ("--finish-anchor", self.finish_anchor.is_some(), mm, "mm"),
             ("--trajectories", self.trajectories.is_some(), traj, "traj"),
+            ("--widen", self.widen.is_some(), wide, "wide"),
             ("--own-states", self.own_states.is_some(), traj, "traj"),
         ] {
             ensure!(!given || used, "{name} means nothing here; it belongs to --finish {with}");
@@ -200,6 +206,9 @@ impl FinishingArgs {
                 (1..=MAX_TRAJECTORIES).contains(&n),
                 "--trajectories {n}: give a number from 1 to {MAX_TRAJECTORIES}"
             );
+        }
+        if let Some(a) = self.widen {
+            ensure!((0.0..=1.0).contains(&a), "--widen {a}: give a number from 0 to 1");
         }
         if let Some(own) = self.own_states {
             ensure!((0.0..=1.0).contains(&own), "--own-states {own}: give a share from 0 to 1");
@@ -304,6 +313,7 @@ impl Args {
                 anchor: f.finish_anchor.unwrap_or_default(),
                 auxiliary_updates: 1,
             },
+            Finishing::Wide => FinishBy::Widened { widen: f.widen.unwrap_or_default() },
             Finishing::Traj => FinishBy::Trajectories {
                 count: f.trajectories.unwrap_or_default(),
                 own: f.own_states.unwrap_or_default(),
@@ -376,8 +386,8 @@ pub fn run(mut args: Args) -> Result<()> {
              them out"
         );
         ensure!(
-            args.finish != Some(Finishing::Traj),
-            "--finish traj: students that enlarge pictures are not finished along trajectories; leave it out"
+            matches!(args.finish, None | Some(Finishing::Mm)),
+            "--finish: students that enlarge pictures are finished by mm alone; leave it out"
         );
         ensure!(!args.encoder, "--encoder: a teacher that enlarges pictures has no encoder; leave it out");
     }

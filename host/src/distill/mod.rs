@@ -19,7 +19,7 @@ use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
 use crate::quant::{Finetune, prepare};
 use crate::train::{
     Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments, Trajectories, WayOptions,
-    Ways,
+    Ways, Widened,
 };
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -90,18 +90,17 @@ pub fn distill(
             kept_net = distiller.finish(guided.as_ref(), &net, round.steps, finish)?;
             name += "-finished";
         }
+        let file = run.path(&format!("{name}.safetensors"));
+        Checkpoint::open(&file, device)?.save(&half_file(&file), DType::F16)?;
+        if plan.roundings.is_empty() {
+            kept.push(file);
+        }
         for rounding in &plan.roundings {
             let name = format!("{name}-{}", rounding.weights.name());
             distiller.rounding(&kept_net, round.steps, &name, rounding)?;
             // No f16 form: the integers are those of the f32 weights.
             kept.push(run.path(&format!("{name}.safetensors")));
         }
-        if !plan.roundings.is_empty() {
-            continue;
-        }
-        let file = run.path(&format!("{name}.safetensors"));
-        Checkpoint::open(&file, device)?.save(&half_file(&file), DType::F16)?;
-        kept.push(file);
     }
     Ok(kept)
 }
@@ -259,6 +258,9 @@ impl Distiller<'_> {
                     power: self.plan.power,
                     auxiliary_updates,
                 })
+            }
+            FinishBy::Widened { widen } => {
+                Box::new(Widened { start: student.clone(), steps, widen, power: self.plan.power })
             }
             // Trajectories need not be there where the student is.
             FinishBy::Trajectories { count, own } => match self.trained(&name)? {

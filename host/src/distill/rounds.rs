@@ -100,6 +100,8 @@ pub enum Finishing {
     Mm,
     /// the guided teacher's own trajectories, drawn once: each step lands where the teacher is by then
     Traj,
+    /// a wider start: steps land where the student as it was lands from noise of a higher temperature
+    Wide,
 }
 
 /// The stage after a student's round.
@@ -120,6 +122,8 @@ pub enum FinishBy {
     Moments { target: Target, anchor: f64, auxiliary_updates: u64 },
     /// [`crate::train::Trajectories`]: how many are drawn, and the share of states that are the student's own.
     Trajectories { count: usize, own: f64 },
+    /// [`crate::train::Widened`]: how much wider.
+    Widened { widen: f64 },
 }
 
 /// Fine-tuning of a kept student through its rounding: [`crate::quant::Finetune`].

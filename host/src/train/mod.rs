@@ -17,6 +17,7 @@ mod run_dir;
 mod segments;
 mod snapshot;
 mod trajectories;
+mod widened;
 
 pub use batch::{Address, Batch, Batches};
 pub use live::{Live, Turn};
@@ -27,3 +28,4 @@ pub(crate) use phase::{save_interval, sum_gradients};
 pub use run_dir::RunDir;
 pub use segments::{Angles, Grid, Jump, Segments, Weight, landing_v};
 pub use trajectories::{Trajectories, WayOptions, Ways};
+pub use widened::{Widened, temperature};
