@@ -236,12 +236,12 @@ fn killed_finishing_ends_with_the_same_bits() {
     let teacher = Run::new("train-teacher", &folder.join("teacher"), TEACHER, &[("--data", folder.path())]);
     teacher.finish(&[]);
     let file = teacher.out.join("teacher.safetensors");
-    let options = "--method mcd --steps 2 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
-        --precision f32 --finish mm --finish-images 640 --int8-images 320";
-    let new = |name: &str| {
+    let distil = |name: &str, options: &str| {
         Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
     };
-    let whole = new("whole");
+    let options = "--method mcd --steps 2 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
+        --precision f32 --finish mm --finish-images 640 --int8-images 320";
+    let whole = distil("whole", options);
     whole.finish(&["--threads", "2"]);
     let (finished, int8) = ("student-2-finished", "student-2-finished-int8");
     for name in [finished, int8] {
@@ -256,7 +256,7 @@ fn killed_finishing_ends_with_the_same_bits() {
         ("while rounding", OFTEN, |r| r.lines("student-2-finished-int8") >= 9),
     ];
     for (i, (name, save, moment)) in moments.into_iter().enumerate() {
-        let run = new(&format!("moment-{i}"));
+        let run = distil(&format!("moment-{i}"), options);
         assert!(run.kill_at(save, &[], moment), "the run was to be killed {name}, but it had ended");
         assert!(!run.has("student-2-finished-int8.safetensors"));
         run.finish(&["--resume", "--threads", if i % 2 == 0 { "1" } else { "2" }]);
@@ -266,10 +266,7 @@ fn killed_finishing_ends_with_the_same_bits() {
     // The teacher's trajectories are drawn once, for both students.
     let options = "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
         --precision f32 --finish traj --trajectories 512 --finish-images 320";
-    let new = |name: &str| {
-        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
-    };
-    let whole_way = new("whole-way");
+    let whole_way = distil("whole-way", options);
     whole_way.finish(&["--threads", "2"]);
     let moments: [Moment; 3] = [
         ("while trajectories are drawn", OFTEN, |r| r.has("trajectories/00000.safetensors")),
@@ -277,7 +274,7 @@ fn killed_finishing_ends_with_the_same_bits() {
         ("while finishing the next", OFTEN, |r| r.lines("student-1-finished") >= 7),
     ];
     for (i, (name, save, moment)) in moments.into_iter().enumerate() {
-        let run = new(&format!("way-{i}"));
+        let run = distil(&format!("way-{i}"), options);
         assert!(run.kill_at(save, &[], moment), "the run was to be killed {name}, but it had ended");
         run.finish(&["--resume", "--threads", if i % 2 == 0 { "1" } else { "2" }]);
         assert_same(name, &run.out, &whole_way.out);
@@ -286,12 +283,9 @@ fn killed_finishing_ends_with_the_same_bits() {
     // A wider start, for both students.
     let options = "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
         --precision f32 --finish wide --widen 0.2 --finish-images 320";
-    let new = |name: &str| {
-        Run::new("distill", &folder.join(name), options, &[("--data", folder.path()), ("--teacher", &file)])
-    };
-    let whole_wide = new("whole-wide");
+    let whole_wide = distil("whole-wide", options);
     whole_wide.finish(&["--threads", "2"]);
-    let run = new("wide");
+    let run = distil("wide", options);
     assert!(run.kill_at(OFTEN, &[], |r| r.lines("student-2-finished") >= 7), "it had ended");
     run.finish(&["--resume", "--threads", "1"]);
     assert_same("while widening", &run.out, &whole_wide.out);

@@ -6,9 +6,9 @@ use super::observe::Calibration;
 use super::simulator::{Activation, Simulator};
 use super::straight_through::{rounded, stand_for};
 use super::student::{WeightForm, balance_attention, calibrate, describe, describe_by};
-use crate::diffusion::{angle, rotate};
+use crate::diffusion::angle;
 use crate::nn::{MAX_GUIDANCE, Params, Query, UNet};
-use crate::train::{Batch, Live, Objective, Targets, landing_v};
+use crate::train::{Batch, Live, Objective, Targets, landing_v, walk};
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use fewstep_core::Direction;
@@ -141,29 +141,19 @@ impl Objective for Finetune {
         let n = self.steps;
         let steps = batch.spread(n);
         let w: Vec<f32> = batch.u.iter().map(|u| u[0] * MAX_GUIDANCE as f32).collect();
-        let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f32>();
         let len = batch.eps.elem_count() / steps.len();
 
-        let mut states = flat(&batch.eps)?;
+        let mut states = batch.eps.flatten_all()?.to_vec1::<f32>()?;
         for (i, z) in states.chunks_mut(len).enumerate() {
             for step in 0..steps[i] {
                 simulator.advance(step, batch.class[i], w[i], z)?;
             }
         }
         let d = FRAC_PI_2 / n as f64;
-        let (mut z, mut landed) = (batch.eps.clone(), vec![0.0; states.len()]);
-        for step in 0..n {
-            let phi = vec![angle(step, n) as f32; steps.len()];
-            let v = self.student.forward(&batch.query(&z, &phi, &w))?;
-            z = rotate(&z, &v, &vec![d as f32; steps.len()])?;
-            let now = flat(&z)?;
-            for i in (0..steps.len()).filter(|i| steps[*i] == step) {
-                landed[i * len..][..len].copy_from_slice(&now[i * len..][..len]);
-            }
-        }
-        let tensor = |v: Vec<f32>| Tensor::from_vec(v, batch.eps.shape(), batch.eps.device());
-        let z = tensor(states)?;
-        let v = landing_v(&z, &tensor(landed)?, &vec![d; steps.len()])?;
+        let ends: Vec<usize> = steps.iter().map(|step| step + 1).collect();
+        let landed = walk(&self.student, batch.eps.clone(), &vec![0; steps.len()], &ends, n, &batch.class, &w)?;
+        let z = Tensor::from_vec(states, batch.eps.shape(), batch.eps.device())?;
+        let v = landing_v(&z, &landed, &vec![d; steps.len()])?;
         let phi = steps.iter().map(|s| angle(*s, n) as f32).collect();
         Ok(Targets { z, phi, class: batch.class.clone(), w: Some(w), v, weight: None })
     }

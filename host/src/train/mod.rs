@@ -17,6 +17,7 @@ mod run_dir;
 mod segments;
 mod snapshot;
 mod trajectories;
+mod walk;
 mod widened;
 
 pub use batch::{Address, Batch, Batches};
@@ -28,4 +29,5 @@ pub(crate) use phase::{save_interval, sum_gradients};
 pub use run_dir::RunDir;
 pub use segments::{Angles, Grid, Jump, Segments, Weight, landing_v};
 pub use trajectories::{Trajectories, WayOptions, Ways};
+pub(crate) use walk::walk;
 pub use widened::{Widened, temperature};

@@ -5,8 +5,9 @@ use super::batch::Batch;
 use super::live::Live;
 use super::objective::{Objective, Targets, strength};
 use super::segments::landing_v;
+use super::walk::walk;
 use crate::diffusion::{Denoise, angle, guided_v, rotate};
-use crate::nn::{Arch, Query, UNet, read_tensors, write_tensors};
+use crate::nn::{Arch, Query, read_tensors, write_tensors};
 use crate::noise::{Purpose, Stream};
 use crate::progress::Progress;
 use anyhow::{Context, Result, ensure};
@@ -89,27 +90,8 @@ impl Ways {
         Ok(ways)
     }
 
-    /// Ways for a batch's pictures.
-    pub(super) fn pick(&self, batch: &Batch) -> Vec<usize> {
-        let count = self.options.count;
-        batch.u.iter().map(|u| ((u[0] * count as f32) as usize).min(count - 1)).collect()
-    }
-
-    pub(super) fn classes(&self, ways: &[usize]) -> Vec<u16> {
-        ways.iter().map(|way| self.class[*way]).collect()
-    }
-
-    pub(super) fn strengths(&self, ways: &[usize]) -> Vec<f32> {
-        ways.iter().map(|way| self.w[*way]).collect()
-    }
-
-    /// The places where these steps of a student of `count` steps end.
-    pub(super) fn ends(&self, steps: &[usize], count: usize) -> Vec<usize> {
-        steps.iter().map(|step| (step + 1) * (self.options.places / count)).collect()
-    }
-
     /// States of these ways at these places, in a batch like `like`.
-    pub(super) fn states(&self, ways: &[usize], places: &[usize], like: &Tensor) -> candle_core::Result<Tensor> {
+    fn states(&self, ways: &[usize], places: &[usize], like: &Tensor) -> candle_core::Result<Tensor> {
         let rows = ways.iter().zip(places).flat_map(|(way, place)| &self.states[*place][way * self.len..][..self.len]);
         Tensor::from_vec(rows.copied().collect(), like.shape(), like.device())
     }
@@ -180,31 +162,6 @@ fn read_states(path: &Path, o: &WayOptions, len: usize) -> Result<Vec<Vec<f32>>>
     Ok(states)
 }
 
-/// Where `net`, a student of `count` steps, is before step `to[i]`, at most `count`, when it starts at `z` before step
-/// `from[i]`.
-pub(super) fn walk(
-    net: &UNet,
-    mut z: Tensor,
-    from: &[usize],
-    to: &[usize],
-    count: usize,
-    class: &[u16],
-    w: &[f32],
-) -> candle_core::Result<Tensor> {
-    let d = FRAC_PI_2 / count as f64;
-    for step in 0..count {
-        // Who is not under way stays: a rotation by nothing.
-        let under_way = from.iter().zip(to).map(|(from, to)| (*from..*to).contains(&step));
-        let turns: Vec<f32> = under_way.map(|it_is| if it_is { d as f32 } else { 0.0 }).collect();
-        if turns.iter().any(|d| *d > 0.0) {
-            let phi = vec![angle(step, count) as f32; turns.len()];
-            let v = net.forward(&Query { z: &z, phi: &phi, class, w: Some(w), base: None })?;
-            z = rotate(&z, &v, &turns)?;
-        }
-    }
-    Ok(z)
-}
-
 /// The finishing stage of a student of `steps` steps: each of its steps lands where the teacher is by then.
 pub struct Trajectories {
     /// `steps` divides their places.
@@ -219,8 +176,10 @@ impl Objective for Trajectories {
     fn targets(&self, batch: &Batch, live: &Live) -> Result<Targets> {
         let (n, stride) = (self.steps, self.ways.options.places / self.steps);
         let steps = batch.spread(n);
-        let ways = self.ways.pick(batch);
-        let (class, w) = (self.ways.classes(&ways), self.ways.strengths(&ways));
+        let count = self.ways.options.count;
+        let ways: Vec<usize> = batch.u.iter().map(|u| ((u[0] * count as f32) as usize).min(count - 1)).collect();
+        let class: Vec<u16> = ways.iter().map(|i| self.ways.class[*i]).collect();
+        let w: Vec<f32> = ways.iter().map(|i| self.ways.w[*i]).collect();
         let d = FRAC_PI_2 / n as f64;
 
         // A way starts at the noise, or where the teacher is.
@@ -229,7 +188,8 @@ impl Objective for Trajectories {
         let places: Vec<usize> = starts.iter().map(|step| step * stride).collect();
         let z = self.ways.states(&ways, &places, &batch.eps)?;
         let z = walk(&live.average, z, &starts, &steps, n, &class, &w)?;
-        let landed = self.ways.states(&ways, &self.ways.ends(&steps, n), &batch.eps)?;
+        let ends: Vec<usize> = steps.iter().map(|step| (step + 1) * stride).collect();
+        let landed = self.ways.states(&ways, &ends, &batch.eps)?;
         let v = landing_v(&z, &landed, &vec![d; steps.len()])?;
         let phi = steps.iter().map(|step| angle(*step, n) as f32).collect();
         Ok(Targets { z, phi, class, w: Some(w), v, weight: None })

@@ -9,10 +9,11 @@ use super::batch::Batch;
 use super::live::Live;
 use super::objective::{Objective, Targets, strengths};
 use super::segments::landing_v;
-use super::trajectories::walk;
-use crate::diffusion::{angle, mix};
+use super::walk::walk;
+use crate::diffusion::angle;
 use crate::nn::UNet;
 use anyhow::Result;
+use candle_core::Tensor;
 use std::f64::consts::FRAC_PI_2;
 
 /// The standard deviation of the noise that stands for strength w: 1 + widen * w / (1 + w).
@@ -38,7 +39,8 @@ impl Objective for Widened {
         let from = vec![0; steps.len()];
         let ends: Vec<usize> = steps.iter().map(|step| step + 1).collect();
         let wider: Vec<f32> = w.iter().map(|w| temperature(*w, self.widen)).collect();
-        let noise = mix(&wider, &batch.eps, &vec![0.0; wider.len()], &batch.eps)?;
+        let wider = Tensor::from_slice(&wider, (wider.len(), 1, 1, 1), batch.eps.device())?;
+        let noise = batch.eps.broadcast_mul(&wider)?;
         let z = walk(&live.average, batch.eps.clone(), &from, &steps, self.steps, &class, &w)?;
         let landed = walk(&self.start, noise, &from, &ends, self.steps, &class, &w)?;
         let v = landing_v(&z, &landed, &vec![FRAC_PI_2 / self.steps as f64; steps.len()])?;
