@@ -26,22 +26,21 @@ long="--teacher assets/fashion-mnist-teacher.safetensors --data $data --resume -
 "$fewstep" distill $long --start "$runs/fine/student-4.safetensors" --out "$runs/few" \
   --steps 2,1 --images 51200,76800 --segment-steps 16,32 --student-lr 3e-4 --guidance-power 3 --ema 0.995 --seed 1
 # A wider start for each, more of it for fewer steps, and through its rounding.
-finish() { # student, steps, how much wider
+finish() { # student, steps, how much wider, more
   "$fewstep" distill $long --start "$1" --out "$runs/wide-$2" --steps "$2" --finish wide --widen "$3" \
-    --finish-images 19200 --finish-lr 2e-4 --guidance-power 2 --ema 0.99 --int8-images 1280 --int8-lr 5e-5 --seed 1
+    --finish-images 19200 --finish-lr 2e-4 --guidance-power 2 --ema 0.99 --int8-images 1280 --int8-lr 5e-5 --seed 1 \
+    "${@:4}"
   "$fewstep" export "$runs/wide-$2/student-$2-finished-int8.safetensors" --steps "$2" \
     --out "assets/fashion-mnist-student-$2.fsw"
 }
-finish "$runs/low/student-4.safetensors" 4 0.1
+finish "$runs/low/student-4.safetensors" 4 0.1 --int4-images 1920 --int4-lr 1e-4
 finish "$runs/few/student-2.safetensors" 2 0.15
 finish "$runs/few/student-1.safetensors" 1 0.2
 cp "$runs/wide-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The same student with weights of four bits, through that rounding.
-"$fewstep" distill --teacher assets/fashion-mnist-teacher.safetensors --start assets/fashion-mnist-student-4.safetensors \
-  --data "$data" --out "$runs/int4-4" --resume --method mcd --target teacher --steps 4 --int4-images 1920 --int4-lr 1e-4 --seed 1
-"$fewstep" export "$runs/int4-4/student-4-int4.safetensors" --steps 4 --weights int4 \
+"$fewstep" export "$runs/wide-4/student-4-finished-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in teacher mcd fine low few wide-4 wide-2 wide-1 int4-4; do
+for run in teacher mcd fine low few wide-4 wide-2 wide-1; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done

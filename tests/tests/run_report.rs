@@ -108,7 +108,7 @@ fn runs_explain_themselves() {
 #[test]
 fn the_shipped_logs_are_runs() {
     let files = Files::new("shipped");
-    for run in ["teacher", "students", "mcd"] {
+    for run in ["teacher", "few", "mcd"] {
         let folder = files.0.join(run);
         fs::create_dir(&folder).unwrap();
         for name in ["options.json", "stats.jsonl"] {
