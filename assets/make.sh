@@ -25,7 +25,7 @@ long="--teacher assets/fashion-mnist-teacher.safetensors --data $data --resume -
 # Two steps and one from there.
 "$fewstep" distill $long --start "$runs/fine/student-4.safetensors" --out "$runs/few" \
   --steps 2,1 --images 51200,76800 --segment-steps 16,32 --student-lr 3e-4 --guidance-power 3 --ema 0.995 --seed 1
-# A wider start for each, more of it for fewer steps, and through its rounding.
+# A wider start for each, more of it for one step, and through its rounding.
 finish() { # student, steps, how much wider, more
   "$fewstep" distill $long --start "$1" --out "$runs/wide-$2" --steps "$2" --finish wide --widen "$3" \
     --finish-images 19200 --finish-lr 2e-4 --guidance-power 2 --ema 0.99 --int8-images 1280 --int8-lr 5e-5 --seed 1 \
@@ -34,7 +34,7 @@ finish() { # student, steps, how much wider, more
     --out "assets/fashion-mnist-student-$2.fsw"
 }
 finish "$runs/low/student-4.safetensors" 4 0.1 --int4-images 1920 --int4-lr 1e-4
-finish "$runs/few/student-2.safetensors" 2 0.15
+finish "$runs/few/student-2.safetensors" 2 0.1
 finish "$runs/few/student-1.safetensors" 1 0.2
 cp "$runs/wide-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The same student with weights of four bits, through that rounding.
