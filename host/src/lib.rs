@@ -13,6 +13,7 @@ pub mod export;
 pub mod features;
 pub mod files;
 pub mod flash;
+pub mod matching;
 pub mod nn;
 pub mod noise;
 pub mod onnx;

@@ -18,6 +18,8 @@ pub enum Purpose {
     TrainRenoise = 5,
     /// The noise and the strengths of trajectories that students learn from.
     Trajectories = 6,
+    /// The noise of the pictures that running moments begin with.
+    Matching = 7,
 }
 
 /// A stream of a seed: numbers are addressed by index, so any of them can be made alone.

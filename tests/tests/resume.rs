@@ -290,6 +290,27 @@ fn killed_finishing_ends_with_the_same_bits() {
     run.finish(&["--resume", "--threads", "1"]);
     assert_same("while widening", &run.out, &whole_wide.out);
 
+    // In a classifier's features: what was drawn so far is part of the state.
+    let (data, classes) = (squares(), || vec!["bright".into(), "dark".into()]);
+    let arch = fewstep::features::FeatureArch::for_data(&data).unwrap();
+    let tensors = fewstep::features::Classifier::init(&arch, 5).unwrap();
+    let net = fewstep::features::Classifier { arch, params: fewstep::nn::Params::frozen(tensors), scale: 1.0 };
+    let classifier = folder.join("classifier.safetensors");
+    fewstep::features::Extractor::freeze(&net, &data.pictures, classes()).unwrap().save(&classifier).unwrap();
+    let options = format!(
+        "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
+        --precision f32 --finish match --features {} --widen 0.1 --finish-images 320",
+        classifier.display()
+    );
+    let whole_match = distil("whole-match", &options);
+    whole_match.finish(&["--threads", "2"]);
+    for (i, name) in ["student-2-finished", "student-1-finished"].into_iter().enumerate() {
+        let run = distil(&format!("match-{i}"), &options);
+        assert!(run.kill_at(OFTEN, &[], |r| r.lines(name) >= 7), "it had ended");
+        run.finish(&["--resume", "--threads", if i == 0 { "1" } else { "2" }]);
+        assert_same("while matching", &run.out, &whole_match.out);
+    }
+
     // From a student of another run: nothing but what is asked for.
     let start = whole.out.join("student-2.safetensors");
     let guided = whole.out.join("guided.safetensors");

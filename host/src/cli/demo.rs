@@ -115,6 +115,7 @@ fn distil_small(
         power: 1.0,
         rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
         finish: None,
+        classifiers: Vec::new(),
         roundings: Vec::new(),
         batch: 64,
         seed,

@@ -6,11 +6,13 @@ use crate::distill::{
     Finish, FinishBy, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill,
     halving_rounds, segment_rounds,
 };
+use crate::features::{Classifier, Extractor};
 use crate::files;
+use crate::matching;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
 use crate::quant::WeightForm;
 use crate::train::RunDir;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use fewstep_core::Direction;
 use fewstep_core::format::crc::crc32c;
@@ -122,10 +124,19 @@ struct FinishingArgs {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     trajectories: Option<usize>,
-    /// --finish wide: noise of standard deviation 1 + A w / (1 + w) stands for strength w [default: 0.1]
+    /// --finish wide, match: noise of standard deviation 1 + A w / (1 + w) stands for strength w [default: 0.1; match: 0]
     #[arg(long, value_name = "A")]
     #[serde(skip_serializing_if = "Option::is_none")]
     widen: Option<f64>,
+    /// --finish match: classifiers of the data set, made by train-features, in whose features pictures are compared; not
+    /// those that evaluate measures with
+    #[arg(long, value_name = "FILE", value_delimiter = ',')]
+    #[serde(skip)]
+    features: Option<Vec<PathBuf>>,
+    /// Their hashes.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features_sha256: Option<Vec<String>>,
     /// --finish traj: share of states that are the student's own, from which it takes back its own error [default: 0.5]
     #[arg(long, value_name = "SHARE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,15 +173,23 @@ impl FinishingArgs {
                 self.own_states.get_or_insert(0.5);
             }
             Some(Finishing::Wide) => drop(self.widen.get_or_insert(0.1)),
+            Some(Finishing::Match) => drop(self.widen.get_or_insert(0.0)),
             None => {}
         }
-        let [mm, traj, wide] = [Finishing::Mm, Finishing::Traj, Finishing::Wide].map(|f| finish == Some(f));
+        let [mm, traj, wide, matched] =
+            [Finishing::Mm, Finishing::Traj, Finishing::Wide, Finishing::Match].map(|f| finish == Some(f));
+        ensure!(
+            !matched || self.features.is_some(),
+            "--finish match compares in the features of classifiers: give --features FILE, made by train-features with a \
+             seed of its own"
+        );
         for (name, given, used, with) in [
-            ("--finish-images", self.finish_images.is_some(), finish.is_some(), "mm, traj or wide"),
-            ("--finish-lr", self.finish_lr.is_some(), finish.is_some(), "mm, traj or wide"),
+            ("--finish-images", self.finish_images.is_some(), finish.is_some(), "mm, traj, wide or match"),
+            ("--finish-lr", self.finish_lr.is_some(), finish.is_some(), "mm, traj, wide or match"),
             ("--finish-anchor", self.finish_anchor.is_some(), mm, "mm"),
             ("--trajectories", self.trajectories.is_some(), traj, "traj"),
-            ("--widen", self.widen.is_some(), wide, "wide"),
+            ("--widen", self.widen.is_some(), wide || matched, "wide or match"),
+            ("--features", self.features.is_some(), matched, "match"),
             ("--own-states", self.own_states.is_some(), traj, "traj"),
         ] {
             ensure!(!given || used, "{name} means nothing here; it belongs to --finish {with}");
@@ -214,6 +233,20 @@ impl FinishingArgs {
             ensure!((0.0..=1.0).contains(&own), "--own-states {own}: give a share from 0 to 1");
         }
         Ok(())
+    }
+}
+
+impl FinishingArgs {
+    /// Opens what --features names, classifiers of the pictures that `arch` draws; notes the hashes.
+    fn open_classifiers(&mut self, arch: &Arch) -> Result<Vec<Classifier>> {
+        let open = |file: &PathBuf| {
+            let found = Extractor::open(file)?;
+            matching::check(&found.net.arch, arch).with_context(|| format!("--features {}", file.display()))?;
+            Ok(found)
+        };
+        let found = self.features.iter().flatten().map(open).collect::<Result<Vec<_>>>()?;
+        self.features_sha256 = self.features.is_some().then(|| found.iter().map(|f| f.hash().into()).collect());
+        Ok(found.into_iter().map(|f| f.net).collect())
     }
 }
 
@@ -313,6 +346,7 @@ impl Args {
                 anchor: f.finish_anchor.unwrap_or_default(),
                 auxiliary_updates: 1,
             },
+            Finishing::Match => FinishBy::Matched { widen: f.widen.unwrap_or_default() },
             Finishing::Wide => FinishBy::Widened { widen: f.widen.unwrap_or_default() },
             Finishing::Traj => FinishBy::Trajectories {
                 count: f.trajectories.unwrap_or_default(),
@@ -392,6 +426,7 @@ pub fn run(mut args: Args) -> Result<()> {
         ensure!(!args.encoder, "--encoder: a teacher that enlarges pictures has no encoder; leave it out");
     }
     let [guided, start] = args.open_networks(&device, &own)?;
+    let classifiers = args.finishing.open_classifiers(&own)?;
     let t = &args.training;
     let given = start.as_ref().or(guided.as_ref());
     let base = given.map_or(own, |g| g.net.arch.clone());
@@ -418,6 +453,7 @@ pub fn run(mut args: Args) -> Result<()> {
         power: args.guidance_power.unwrap_or(1.0),
         rounds,
         finish: args.finish(),
+        classifiers,
         roundings,
         batch: t.batch,
         seed: t.seed,

@@ -15,6 +15,8 @@ pub use teacher::TeacherNetwork;
 
 use crate::data::Dataset;
 use crate::diffusion::Denoise;
+use crate::features::Classifier;
+use crate::matching::{Matched, View};
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
 use crate::quant::{Finetune, prepare};
 use crate::train::{
@@ -48,6 +50,8 @@ pub struct Plan {
     pub rounds: Vec<Round>,
     /// What follows every kept student's round.
     pub finish: Option<Finish>,
+    /// In whose features [`FinishBy::Matched`] compares.
+    pub classifiers: Vec<Classifier>,
     /// What follows that.
     pub roundings: Vec<Rounding>,
     pub batch: usize,
@@ -243,6 +247,7 @@ impl Distiller<'_> {
     fn finish(&self, guided: Option<&UNet>, student: &UNet, steps: usize, o: &Finish) -> Result<UNet> {
         let name = format!("student-{steps}-finished");
         let mut auxiliary = None;
+        let widened = |widen| Widened { start: student.clone(), steps, widen, power: self.plan.power };
         let objective: Box<dyn Objective> = match o.by {
             FinishBy::Moments { target, anchor, auxiliary_updates } => {
                 let guided = guided.context("a network of stage 1")?;
@@ -259,9 +264,11 @@ impl Distiller<'_> {
                     auxiliary_updates,
                 })
             }
-            FinishBy::Widened { widen } => {
-                Box::new(Widened { start: student.clone(), steps, widen, power: self.plan.power })
-            }
+            FinishBy::Widened { widen } => Box::new(widened(widen)),
+            FinishBy::Matched { widen } => match self.trained(&name)? {
+                Some(net) => return Ok(net),
+                None => Box::new(Matched::new(self.views()?, steps, Box::new(widened(widen)), self.plan.seed)),
+            },
             // Trajectories need not be there where the student is.
             FinishBy::Trajectories { count, own } => match self.trained(&name)? {
                 Some(net) => return Ok(net),
@@ -279,6 +286,12 @@ impl Distiller<'_> {
             constant: 0.0,
             ema: o.ema,
         })
+    }
+
+    /// How each classifier sees the data set.
+    fn views(&self) -> Result<Vec<View>> {
+        let classifiers = self.plan.classifiers.iter();
+        classifiers.map(|net| View::new(net, self.data, &self.plan.arch, self.device)).collect()
     }
 
     /// The teacher's trajectories, with places for every kept student.

@@ -102,6 +102,8 @@ pub enum Finishing {
     Traj,
     /// a wider start: steps land where the student as it was lands from noise of a higher temperature
     Wide,
+    /// without guidance, pictures spread as the data set's, in the features of classifiers; else as wide
+    Match,
 }
 
 /// The stage after a student's round.
@@ -124,6 +126,8 @@ pub enum FinishBy {
     Trajectories { count: usize, own: f64 },
     /// [`crate::train::Widened`]: how much wider.
     Widened { widen: f64 },
+    /// [`crate::matching::Matched`] in the features of the plan's classifiers, beside [`crate::train::Widened`].
+    Matched { widen: f64 },
 }
 
 /// Fine-tuning of a kept student through its rounding: [`crate::quant::Finetune`].

@@ -41,6 +41,22 @@ impl Batch {
         self.t.iter().map(|t| last - ((f64::from(*t) * count as f64) as usize).min(last)).collect()
     }
 
+    /// These pictures of the batch; their random numbers stay theirs, but for fresh noise.
+    pub fn part(&self, rows: &[u32]) -> candle_core::Result<Batch> {
+        let index = Tensor::from_slice(rows, rows.len(), self.eps.device())?;
+        let of = |t: &Tensor| t.index_select(&index, 0);
+        let rows = || rows.iter().map(|i| *i as usize);
+        Ok(Batch {
+            x: of(&self.x)?,
+            eps: of(&self.eps)?,
+            base: self.base.as_ref().map(of).transpose()?,
+            class: rows().map(|i| self.class[i]).collect(),
+            t: rows().map(|i| self.t[i]).collect(),
+            u: rows().map(|i| self.u[i]).collect(),
+            address: self.address,
+        })
+    }
+
     /// What a network is asked of these pictures at states `z` and angles, with strengths `w`.
     pub fn query<'a>(&'a self, z: &'a Tensor, phi: &'a [f32], w: &'a [f32]) -> Query<'a> {
         Query { z, phi, class: &self.class, w: Some(w), base: self.base.as_ref() }

@@ -7,6 +7,7 @@ use crate::nn::{MAX_GUIDANCE, Query, UNet};
 use anyhow::Result;
 use candle_core::Tensor;
 use fewstep_core::Direction;
+use std::collections::BTreeMap;
 use std::f64::consts::FRAC_PI_2;
 use std::sync::Arc;
 
@@ -29,6 +30,16 @@ pub trait Objective: Sync {
 
     /// What is the same for all parts of an update's batch; comes before them.
     fn begin(&self, _live: &Live) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds what it keeps from one update to the next to a saved state.
+    fn save(&self, _out: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes up what [`Objective::save`] wrote.
+    fn load(&self, _saved: &BTreeMap<String, Tensor>) -> Result<()> {
         Ok(())
     }
 

@@ -156,7 +156,7 @@ impl Phase<'_> {
         if let Some(net) = &self.auxiliary {
             learners.push(Learner::new("auxiliary.", net, self.optimizer)?);
         }
-        let (start, mut seconds) = self.resume(&mut learners)?;
+        let (start, mut seconds) = self.resume(&mut learners, objective)?;
         let batch_size = self.schedule.batch as u64;
         let total = self.schedule.steps();
         let mut batches = Batches::new(self.data, &self.net.arch, self.seed, self.schedule.batch, self.device);
@@ -208,7 +208,7 @@ impl Phase<'_> {
                 }
                 // State is saved where the sum of losses is empty, so that resumed statistics are the same too.
                 if saved.elapsed() >= save_every && done < total {
-                    self.save(&learners, done, seconds)?;
+                    self.save(&learners, objective, done, seconds)?;
                     saved = Instant::now();
                 }
             }
@@ -217,16 +217,17 @@ impl Phase<'_> {
         Ok(learners[0].average())
     }
 
-    fn save(&self, learners: &[Learner], step: u64, seconds: f64) -> Result<()> {
+    fn save(&self, learners: &[Learner], objective: &dyn Objective, step: u64, seconds: f64) -> Result<()> {
         let mut tensors = BTreeMap::new();
         learners.iter().for_each(|l| l.save(&mut tensors));
+        objective.save(&mut tensors)?;
         let updates = learners.iter().map(Learner::updates).collect();
         let saved = Saved { phase: self.name.into(), step, updates, seconds };
         write_tensors(&self.run.path("state.safetensors"), &tensors, serde_json::to_string(&saved)?)
     }
 
     /// Takes up the saved state of this phase; returns the step to go on with and the seconds spent so far.
-    fn resume(&self, learners: &mut [Learner]) -> Result<(u64, f64)> {
+    fn resume(&self, learners: &mut [Learner], objective: &dyn Objective) -> Result<(u64, f64)> {
         let path = self.run.path("state.safetensors");
         let mut from = (0, 0.0);
         if path.exists() {
@@ -242,6 +243,7 @@ impl Phase<'_> {
                 for (learner, updates) in learners.iter_mut().zip(&saved.updates) {
                     learner.load(&tensors, *updates).with_context(damaged)?;
                 }
+                objective.load(&tensors).with_context(damaged)?;
                 from = (saved.step, saved.seconds);
                 eprintln!("{}: going on after {} pictures", self.name, saved.step * self.schedule.batch as u64);
             }

@@ -1,0 +1,89 @@
+//! Mean and covariance of what a network draws while it learns.
+
+use crate::evaluate::Gaussian;
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, Tensor};
+use ndarray::{Array1, Array2, ArrayView2, Axis};
+use std::collections::BTreeMap;
+
+/// Share of a batch's moments in the running ones: of 32 pictures a batch the last thousand count.
+const SHARE: f64 = 0.04;
+
+/// Moments of features, each batch's a share of them. Their values are f32, as a saved state's are, so that a killed run
+/// goes on with the same bits; the features' origin is near their mean, against cancellation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Running {
+    mean: Array1<f32>,
+    /// E[x x'], [d, d].
+    second: Array2<f32>,
+}
+
+impl Running {
+    /// Of features [n, d], at least one row.
+    pub fn of(features: ArrayView2<f64>) -> Running {
+        let n = features.nrows() as f64;
+        let (sum, products) = (features.sum_axis(Axis(0)), features.t().dot(&features));
+        Running { mean: sum.mapv(|v| (v / n) as f32), second: products.mapv(|v| (v / n) as f32) }
+    }
+
+    /// Moves towards the moments of a batch.
+    pub fn follow(&mut self, batch: ArrayView2<f64>) {
+        let newer = Running::of(batch);
+        let step = |old: &mut f32, new: &f32| *old += ((f64::from(*new) - f64::from(*old)) * SHARE) as f32;
+        self.mean.zip_mut_with(&newer.mean, step);
+        self.second.zip_mut_with(&newer.second, step);
+    }
+
+    /// The Gaussian of these moments.
+    pub fn gaussian(&self) -> Gaussian {
+        let mean = self.mean.mapv(f64::from);
+        let covariance =
+            Array2::from_shape_fn(self.second.dim(), |(i, k)| f64::from(self.second[[i, k]]) - mean[i] * mean[k]);
+        Gaussian { mean: mean.to_vec(), covariance }
+    }
+
+    /// Adds what is needed to go on, under names that begin with `name`.
+    pub fn save(&self, name: &str, out: &mut BTreeMap<String, Tensor>) -> Result<()> {
+        let d = self.mean.len();
+        let second: Vec<f32> = self.second.iter().copied().collect();
+        out.insert(format!("{name}.mean"), Tensor::from_slice(&self.mean.to_vec(), d, &Device::Cpu)?);
+        out.insert(format!("{name}.second"), Tensor::from_vec(second, (d, d), &Device::Cpu)?);
+        Ok(())
+    }
+
+    /// What [`Running::save`] wrote of features [n, d].
+    pub fn load(name: &str, d: usize, saved: &BTreeMap<String, Tensor>) -> Result<Running> {
+        let get = |part: &str| -> Result<Vec<f32>> {
+            let name = format!("{name}.{part}");
+            Ok(saved.get(&name).with_context(|| format!("it lacks {name}"))?.flatten_all()?.to_vec1()?)
+        };
+        let (mean, second) = (get("mean")?, get("second")?);
+        ensure!(mean.len() == d, "{name}: moments of {} features where there are {d}", mean.len());
+        Ok(Running { mean: Array1::from(mean), second: Array2::from_shape_vec((d, d), second)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr2;
+
+    #[test]
+    fn moments_follow_their_batches_and_are_saved_to_the_bit() {
+        let first = arr2(&[[1.0, 0.0], [3.0, 2.0]]);
+        let mut running = Running::of(first.view());
+        let g = running.gaussian();
+        assert_eq!((g.mean, g.covariance), (vec![2.0, 1.0], arr2(&[[1.0, 1.0], [1.0, 1.0]])));
+        running.follow(arr2(&[[7.0, 1.0]]).view());
+        assert!((running.gaussian().mean[0] - (2.0 + 5.0 * SHARE)).abs() < 1e-6);
+        for _ in 0..1000 {
+            running.follow(first.view());
+        }
+        assert!((running.gaussian().covariance[[0, 1]] - 1.0).abs() < 1e-4, "{running:?}");
+        let mut saved = BTreeMap::new();
+        running.save("a", &mut saved).unwrap();
+        assert_eq!(Running::load("a", 2, &saved).unwrap(), running);
+        assert!(Running::load("a", 3, &saved).is_err());
+        assert!(Running::load("b", 2, &saved).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! What a classifier sees: of the data set, and of what a network draws.
+
+use super::running::Running;
+use crate::data::Dataset;
+use crate::evaluate::{Gaussian, Root};
+use crate::features::{Classifier, FeatureArch};
+use crate::nn::{Arch, Params};
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use ndarray::{Array1, Array2, s};
+
+/// Most pictures of a data set that its Gaussian is made of, evenly spread over it.
+const MOST_PICTURES: usize = 20_000;
+/// Variance that every direction is given, so that what hardly varies hardly moves; features' own are 1 in the mean.
+const RIDGE: f64 = 1e-4;
+
+/// A frozen classifier, and the Gaussian of a data set in its features. Beside the features of a picture stands its
+/// class, so that a class's mean counts as much as the mean of all.
+pub struct View {
+    /// Its parameters are on the network's device.
+    classifier: Classifier,
+    /// Side of the patches of the network that draws.
+    patch: usize,
+    /// Mean of the data set's rows, [d]; rows are counted from there.
+    origin: Array1<f64>,
+    reference: Root,
+}
+
+/// The optimal transport from what is drawn to the data set, both as Gaussians.
+pub struct Transport {
+    from: Array1<f64>,
+    matrix: Array2<f64>,
+    /// Frechet distance between the two, squared as usual.
+    pub distance: f64,
+}
+
+/// Says whether a classifier is one of pictures that a network of shape `arch` draws.
+pub fn check(classifier: &FeatureArch, arch: &Arch) -> Result<()> {
+    let (a, b) = (classifier, arch);
+    ensure!(
+        (a.height, a.width, a.channels, a.classes) == (b.height, b.width, b.channels, b.classes),
+        "a classifier of {}x{}x{} pictures of {} classes, where {}x{}x{} of {} are drawn; make one of this data set with \
+         train-features",
+        a.height,
+        a.width,
+        a.channels,
+        a.classes,
+        b.height,
+        b.width,
+        b.channels,
+        b.classes
+    );
+    Ok(())
+}
+
+fn ridged(mut gaussian: Gaussian) -> Gaussian {
+    gaussian.covariance.diag_mut().map_inplace(|v| *v += RIDGE);
+    gaussian
+}
+
+impl View {
+    /// How `classifier` sees `data`, for a network of shape `arch`.
+    ///
+    /// # Errors
+    /// When it is a classifier of other pictures.
+    pub fn new(classifier: &Classifier, data: &Dataset, arch: &Arch, device: &Device) -> Result<View> {
+        check(&classifier.arch, arch)?;
+        let count = data.len().min(MOST_PICTURES);
+        let picks = || (0..count).map(|i| i * data.len() / count);
+        let pictures: Vec<u8> = picks().flat_map(|i| data.picture(i).iter().copied()).collect();
+        let labels: Vec<u16> = picks().map(|i| data.labels[i]).collect();
+        let seen = classifier.extract(&pictures)?;
+        let tensors = classifier.params.tensors().iter();
+        let tensors = tensors.map(|(k, t)| Ok((k.clone(), t.to_device(device)?))).collect::<Result<_>>()?;
+        let classifier = Classifier { params: Params::frozen(tensors), ..classifier.clone() };
+        let width = classifier.arch.features + classifier.arch.classes;
+        let mut view = View {
+            classifier,
+            patch: arch.patch,
+            origin: Array1::zeros(width),
+            reference: Root::new(Gaussian { mean: vec![], covariance: Array2::zeros((0, 0)) }),
+        };
+        let rows = view.rows(&seen.features, &labels);
+        view.origin = Running::of(rows.view()).gaussian().mean.into();
+        let mut gaussian = Running::of((rows - &view.origin).view()).gaussian();
+        // The origin is the mean but for its rounding.
+        gaussian.mean.fill(0.0);
+        view.reference = Root::new(ridged(gaussian));
+        Ok(view)
+    }
+
+    /// Number of values in a row.
+    pub fn width(&self) -> usize {
+        self.origin.len()
+    }
+
+    /// Rows [n, features + classes] from the origin. A class is a 1 among zeros in units of its standard deviation,
+    /// were all classes equally frequent.
+    pub fn rows(&self, features: &[f32], class: &[u16]) -> Array2<f64> {
+        let (count, classes) = (self.classifier.arch.features, self.classifier.arch.classes);
+        let share = 1.0 / classes as f64;
+        let one = 1.0 / (share * (1.0 - share)).sqrt();
+        let value = |(i, k): (usize, usize)| match k.checked_sub(count) {
+            None => f64::from(features[i * count + k]),
+            Some(c) if usize::from(class[i]) == c => one,
+            Some(_) => 0.0,
+        };
+        Array2::from_shape_fn((class.len(), self.width()), value) - &self.origin
+    }
+
+    /// Features [n, F] of pictures z [n, h, w, p*p*C] as a network draws them, with gradients to z. What is brighter or
+    /// darker than a picture can be is cut off, as it is in a picture's bytes.
+    pub fn features(&self, z: &Tensor) -> candle_core::Result<Tensor> {
+        let a = &self.classifier.arch;
+        let (n, p) = (z.dim(0)?, self.patch);
+        let mut x = z.clamp(-1f32, 1f32)?;
+        if p != a.patch {
+            let (h, w) = (a.height / p, a.width / p);
+            x = x.reshape((n * h, w, p, p * a.channels))?.transpose(1, 2)?.contiguous()?;
+            let (p, h, w) = (a.patch, a.height / a.patch, a.width / a.patch);
+            x = x.reshape((n * h, p, w, p * a.channels))?.transpose(1, 2)?.contiguous()?;
+            x = x.reshape((n, h, w, a.patch_channels()))?;
+        }
+        self.classifier.forward(&x, None)?.0 * f64::from(self.classifier.scale)
+    }
+
+    /// From what is drawn to the data set.
+    pub fn transport(&self, drawn: &Running) -> Transport {
+        let gaussian = ridged(drawn.gaussian());
+        Transport {
+            matrix: self.reference.transport(&gaussian),
+            distance: self.reference.distance(&gaussian),
+            from: gaussian.mean.into(),
+        }
+    }
+
+    /// Where `transport` takes the features of rows: [n, F].
+    pub fn goals(&self, transport: &Transport, rows: &Array2<f64>, device: &Device) -> Result<Tensor> {
+        let goals = (rows - &transport.from).dot(&transport.matrix) + &self.origin;
+        let goals = goals.slice(s![.., ..self.classifier.arch.features]);
+        let values: Vec<f32> = goals.iter().map(|v| *v as f32).collect();
+        Ok(Tensor::from_vec(values, goals.dim(), device)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::to_batch;
+    use crate::nn::{Engine, Precision};
+    use crate::noise::{Purpose, Stream};
+
+    fn data(n: usize) -> Dataset {
+        let mut noise = vec![0f32; n * 64];
+        Stream::new(3, Purpose::Init, 0, 1).normals(&mut noise);
+        let pictures = noise.iter().map(|v| (128.0 + 50.0 * v) as u8).collect();
+        let class_names = vec!["a".into(), "b".into()];
+        let labels = (0..n).map(|i| (i % 2) as u16).collect();
+        Dataset { height: 8, width: 8, channels: 1, class_names, pictures, labels }
+    }
+
+    fn arch(patch: usize) -> Arch {
+        Arch { height: 8, width: 8, channels: 1, classes: 2, patch, ..Arch::for_pictures(8, 8, 1, 2) }
+    }
+
+    fn classifier() -> Classifier {
+        let arch = FeatureArch { features: 6, ..FeatureArch::for_pictures(8, 8, 1, 2) };
+        let mut tensors = Classifier::init(&arch, 5).unwrap();
+        let hidden = (tensors["hidden.weight"].clone() * 3.0).unwrap();
+        tensors.insert("hidden.weight".into(), hidden);
+        Classifier { arch, params: Params::frozen(tensors), scale: 2.0 }
+    }
+
+    #[test]
+    fn drawn_pictures_have_the_features_of_their_bytes_whatever_the_patches() {
+        Engine::select(Precision::F32).unwrap();
+        let (data, net) = (data(6), classifier());
+        let seen = net.extract(&data.pictures).unwrap();
+        for patch in [1, 2, 4] {
+            let view = View::new(&net, &data, &arch(patch), &Device::Cpu).unwrap();
+            let signed: Vec<f32> = data.pictures.iter().map(|v| crate::diffusion::to_signed(*v)).collect();
+            let z = to_batch(&arch(patch), &signed, &Device::Cpu).unwrap();
+            let got: Vec<f32> = view.features(&z).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            assert!(got.iter().zip(&seen.features).all(|(a, b)| (a - b).abs() < 1e-5), "patches of {patch}");
+        }
+        let other = Arch { classes: 3, ..arch(2) };
+        assert!(View::new(&net, &data, &other, &Device::Cpu).is_err());
+    }
+
+    /// What is drawn as the data set is stays; what is not goes to rows with the data set's mean and covariance.
+    #[test]
+    fn the_transport_leads_to_the_data_set() {
+        Engine::select(Precision::F32).unwrap();
+        let (data, net) = (data(400), classifier());
+        let view = View::new(&net, &data, &arch(2), &Device::Cpu).unwrap();
+        let rows = view.rows(&net.extract(&data.pictures).unwrap().features, &data.labels);
+        let same = view.transport(&Running::of(rows.view()));
+        assert!(same.distance.abs() < 1e-4, "{}", same.distance);
+        let moved = (&rows * 1.3) + 0.2;
+        let running = Running::of(moved.view());
+        let transport = view.transport(&running);
+        assert!(transport.distance > 0.1);
+        let led = (&moved - &transport.from).dot(&transport.matrix);
+        let distance = view.transport(&Running::of(led.view())).distance;
+        assert!(distance.abs() < 1e-3 * transport.distance, "{distance} of {}", transport.distance);
+        let goals = view.goals(&transport, &moved, &Device::Cpu).unwrap();
+        assert_eq!(goals.dims(), [400, 6]);
+    }
+}
