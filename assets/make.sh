@@ -25,22 +25,38 @@ long="--teacher assets/fashion-mnist-teacher.safetensors --data $data --resume -
 # Two steps and one from there.
 "$fewstep" distill $long --start "$runs/fine/student-4.safetensors" --out "$runs/few" \
   --steps 2,1 --images 51200,76800 --segment-steps 16,32 --student-lr 3e-4 --guidance-power 3 --ema 0.995 --seed 1
-# A wider start for each, more of it for one step, and through its rounding.
-finish() { # student, steps, how much wider, more
-  "$fewstep" distill $long --start "$1" --out "$runs/wide-$2" --steps "$2" --finish wide --widen "$3" \
-    --finish-images 19200 --finish-lr 2e-4 --guidance-power 2 --ema 0.99 --int8-images 1280 --int8-lr 5e-5 --seed 1 \
-    "${@:4}"
-  "$fewstep" export "$runs/wide-$2/student-$2-finished-int8.safetensors" --steps "$2" \
+# These further, against 64 steps of the teacher.
+further() { # steps, the teacher's in each
+  "$fewstep" distill $long --start "$runs/few/student-$1.safetensors" --out "$runs/further-$1" \
+    --steps "$1" --images 102400 --segment-steps "$2" --student-lr 2e-4 --guidance-power 4 --ema 0.998 --seed 2
+}
+further 2 32
+further 1 64
+# Without guidance, pictures that are spread as the data set's, in the features of classifiers of other seeds than the one
+# that measures; with guidance, a wider start.
+for seed in 2 3; do
+  [ -f "$runs/features-$seed.safetensors" ] ||
+    "$fewstep" train-features --data "$data" --out "$runs/features-$seed.safetensors" --images 400000 --seed "$seed" \
+      --precision f32
+done
+# The rounding's seed: with some, a few more pixels of `export --onnx qdq --step` are beyond a level (docs/onnx.md).
+finish() { # student, steps, pictures, the rounding's seed, what it has more
+  "$fewstep" distill $long --start "$1" --out "$runs/match-$2" --steps "$2" --finish match \
+    --features "$runs/features-2.safetensors,$runs/features-3.safetensors" --widen 0.1 \
+    --finish-images "$3" --finish-lr 2e-4 --guidance-power 2 --ema 0.98 --seed 1
+  "$fewstep" distill $long --start "$runs/match-$2/student-$2-finished.safetensors" --out "$runs/round-$2" \
+    --steps "$2" --int8-images 1280 --int8-lr 5e-5 --guidance-power 2 --ema 0.99 --seed "$4" "${@:5}"
+  "$fewstep" export "$runs/round-$2/student-$2-int8.safetensors" --steps "$2" \
     --out "assets/fashion-mnist-student-$2.fsw"
 }
-finish "$runs/low/student-4.safetensors" 4 0.1 --int4-images 1920 --int4-lr 1e-4
-finish "$runs/few/student-2.safetensors" 2 0.1
-finish "$runs/few/student-1.safetensors" 1 0.2
-cp "$runs/wide-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
-# The same student with weights of four bits, through that rounding.
-"$fewstep" export "$runs/wide-4/student-4-finished-int4.safetensors" --steps 4 --weights int4 \
+finish "$runs/low/student-4.safetensors" 4 25600 2 --int4-images 1920 --int4-lr 1e-4
+finish "$runs/further-2/student-2.safetensors" 2 25600 2
+finish "$runs/further-1/student-1.safetensors" 1 38400 5
+cp "$runs/match-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
+# The student of four steps with weights of four bits, through that rounding.
+"$fewstep" export "$runs/round-4/student-4-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in teacher mcd fine low few wide-4 wide-2 wide-1; do
+for run in teacher mcd fine low few further-{2,1} match-{4,2,1} round-{4,2,1}; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done

@@ -228,6 +228,7 @@ impl Plan {
         let left = words.checked_sub(fixed)?;
         let all_pairs = (p.height.div_ceil(method.rows()) * p.width.div_ceil(2)).div_ceil(2);
         let all_blocks = p.cout.div_ceil(CHANNELS);
+        let costs = Cost::of(method, p);
         let mut best: Option<Self> = None;
         let mut last = usize::MAX;
         for rounds in 1..=all_blocks {
@@ -238,10 +239,9 @@ impl Plan {
             }
             last = blocks;
             let chunks = all_pairs.div_ceil(most);
-            let plan = Self { method, tile_pairs: all_pairs.div_ceil(chunks.max(1)), blocks, cost: 0 };
-            let cost = plan.cost(p, chunks, rounds);
+            let cost = costs.sum(chunks, rounds);
             if best.as_ref().is_none_or(|best| cost < best.cost) {
-                best = Some(Self { cost, ..plan });
+                best = Some(Self { method, tile_pairs: all_pairs.div_ceil(chunks.max(1)), blocks, cost });
             }
             // More rounds transform the cells more often, for nothing.
             if chunks == 1 {
@@ -250,26 +250,41 @@ impl Plan {
         }
         best
     }
+}
 
-    /// Instructions by the counts of the assembly: per four channels of a tile's cells, per tile pair and block of the
-    /// products, per four channels of a channel's weights; an output costs the same everywhere.
-    fn cost(&self, p: &Conv<'_>, chunks: usize, rounds: usize) -> u64 {
+/// Instructions of a layer by the counts of the assembly: per four channels of a channel's weights, which pass once for
+/// each chunk; per four channels of a tile's cells, once for each round; per tile pair and block of the products. An output
+/// costs the same everywhere.
+struct Cost {
+    chunk: u64,
+    round: u64,
+    products: u64,
+}
+
+impl Cost {
+    fn of(method: Method, p: &Conv<'_>) -> Self {
         let (groups, blocks) = (p.cin.div_ceil(4), p.cout.div_ceil(CHANNELS));
-        let (cells, weights, rows) = match self.method {
+        let (cells, weights, rows) = match method {
             Method::Two => (48, 150, 24),
             Method::Four => (68, 265, 45),
         };
+        let indices = method.indices().len();
         // Four bits: 38 instructions for 32 weights of nine taps, or of three for the outer two indices.
-        let taps = 9 * (self.method.indices().len() - 2) + 3 * 2;
+        let taps = 9 * (indices - 2) + 3 * 2;
         let decoding = p.weights.room(taps * 4 * 38 / 32);
-        let weights = ((weights + decoding) * p.cout * groups * chunks) as u64;
-        let mut cost = weights;
-        for i in 0..self.method.indices().len() {
-            let tiles = self.method.needed(p, i);
-            cost += (tiles * groups * cells * rounds + tiles.div_ceil(2) * blocks * (4 * 22 * groups + 50 + 2 * rows))
-                as u64;
+        let chunk = (weights + decoding) * p.cout * groups + blocks * indices * 150;
+        let (mut tiles, mut tile_pairs) = (0, 0);
+        for i in 0..indices {
+            let needed = method.needed(p, i);
+            tiles += needed;
+            tile_pairs += needed.div_ceil(2);
         }
-        cost + (chunks * blocks * self.method.indices().len() * 150) as u64
+        let products = tile_pairs * blocks * (4 * 22 * groups + 50 + 2 * rows);
+        Self { chunk: chunk as u64, round: (tiles * groups * cells) as u64, products: products as u64 }
+    }
+
+    fn sum(&self, chunks: usize, rounds: usize) -> u64 {
+        self.chunk * chunks as u64 + self.round * rounds as u64 + self.products
     }
 }
 
