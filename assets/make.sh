@@ -33,25 +33,25 @@ further() { # steps, the teacher's in each
 further 2 32
 further 1 64
 # Without guidance, pictures that are spread as the data set's, in the features of classifiers of other seeds than the one
-# that measures; with guidance, a wider start.
+# that measures; with guidance, a wider start, more of it for one step.
 for seed in 2 3; do
   [ -f "$runs/features-$seed.safetensors" ] ||
     "$fewstep" train-features --data "$data" --out "$runs/features-$seed.safetensors" --images 400000 --seed "$seed" \
       --precision f32
 done
 # The rounding's seed: with some, a few more pixels of `export --onnx qdq --step` are beyond a level (docs/onnx.md).
-finish() { # student, steps, pictures, the rounding's seed, what it has more
+finish() { # student, steps, pictures, how much wider, the rounding's seed and rate, what it has more
   "$fewstep" distill $long --start "$1" --out "$runs/match-$2" --steps "$2" --finish match \
-    --features "$runs/features-2.safetensors,$runs/features-3.safetensors" --widen 0.1 \
+    --features "$runs/features-2.safetensors,$runs/features-3.safetensors" --widen "$4" \
     --finish-images "$3" --finish-lr 2e-4 --guidance-power 2 --ema 0.98 --seed 1
   "$fewstep" distill $long --start "$runs/match-$2/student-$2-finished.safetensors" --out "$runs/round-$2" \
-    --steps "$2" --int8-images 1280 --int8-lr 5e-5 --guidance-power 2 --ema 0.99 --seed "$4" "${@:5}"
+    --steps "$2" --int8-images 1280 --seed "$5" --int8-lr "$6" --guidance-power 2 --ema 0.99 "${@:7}"
   "$fewstep" export "$runs/round-$2/student-$2-int8.safetensors" --steps "$2" \
     --out "assets/fashion-mnist-student-$2.fsw"
 }
-finish "$runs/low/student-4.safetensors" 4 25600 2 --int4-images 1920 --int4-lr 1e-4
-finish "$runs/further-2/student-2.safetensors" 2 25600 2
-finish "$runs/further-1/student-1.safetensors" 1 38400 5
+finish "$runs/low/student-4.safetensors" 4 25600 0.1 2 5e-5 --int4-images 1920 --int4-lr 1e-4
+finish "$runs/further-2/student-2.safetensors" 2 25600 0.1 2 5e-5
+finish "$runs/further-1/student-1.safetensors" 1 38400 0.2 8 1e-4
 cp "$runs/match-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The student of four steps with weights of four bits, through that rounding.
 "$fewstep" export "$runs/round-4/student-4-int4.safetensors" --steps 4 --weights int4 \
