@@ -291,12 +291,15 @@ fn killed_finishing_ends_with_the_same_bits() {
     assert_same("while widening", &run.out, &whole_wide.out);
 
     // In a classifier's features: what was drawn so far is part of the state.
-    let (data, classes) = (squares(), || vec!["bright".into(), "dark".into()]);
+    let data = squares();
     let arch = fewstep::features::FeatureArch::for_data(&data).unwrap();
     let tensors = fewstep::features::Classifier::init(&arch, 5).unwrap();
     let net = fewstep::features::Classifier { arch, params: fewstep::nn::Params::frozen(tensors), scale: 1.0 };
     let classifier = folder.join("classifier.safetensors");
-    fewstep::features::Extractor::freeze(&net, &data.pictures, classes()).unwrap().save(&classifier).unwrap();
+    fewstep::features::Extractor::freeze(&net, &data.pictures, data.class_names.clone())
+        .unwrap()
+        .save(&classifier)
+        .unwrap();
     let options = format!(
         "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
         --precision f32 --finish match --features {} --widen 0.1 --finish-images 320",

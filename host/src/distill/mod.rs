@@ -246,6 +246,10 @@ impl Distiller<'_> {
     /// The finishing stage of a student.
     fn finish(&self, guided: Option<&UNet>, student: &UNet, steps: usize, o: &Finish) -> Result<UNet> {
         let name = format!("student-{steps}-finished");
+        // What it learnt from, trajectories or features, need not be there where the student is.
+        if let Some(net) = self.trained(&name)? {
+            return Ok(net);
+        }
         let mut auxiliary = None;
         let widened = |widen| Widened { start: student.clone(), steps, widen, power: self.plan.power };
         let objective: Box<dyn Objective> = match o.by {
@@ -265,15 +269,10 @@ impl Distiller<'_> {
                 })
             }
             FinishBy::Widened { widen } => Box::new(widened(widen)),
-            FinishBy::Matched { widen } => match self.trained(&name)? {
-                Some(net) => return Ok(net),
-                None => Box::new(Matched::new(self.views()?, steps, Box::new(widened(widen)), self.plan.seed)),
-            },
-            // Trajectories need not be there where the student is.
-            FinishBy::Trajectories { count, own } => match self.trained(&name)? {
-                Some(net) => return Ok(net),
-                None => Box::new(Trajectories { ways: self.ways(count)?, steps, own }),
-            },
+            FinishBy::Matched { widen } => {
+                Box::new(Matched::new(self.views()?, steps, Box::new(widened(widen)), self.plan.seed))
+            }
+            FinishBy::Trajectories { count, own } => Box::new(Trajectories { ways: self.ways(count)?, steps, own }),
         };
         self.phase(Stint {
             name: &name,

@@ -1,7 +1,7 @@
 //! The Frechet distance between Gaussians: `|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)`.
 
 use super::bootstrap::{Figure, blocks};
-use super::symmetric::{eigen, eigenvalues, root};
+use super::symmetric::{eigenvalues, inverse_root, root};
 use ndarray::{Array2, ArrayView2};
 
 /// Mean and covariance (divided by n - 1, as numpy's `cov`).
@@ -72,22 +72,20 @@ impl Root {
     /// The Frechet distance to another Gaussian.
     pub fn distance(&self, other: &Gaussian) -> f64 {
         let between: f64 = self.gaussian.mean.iter().zip(&other.mean).map(|(a, b)| (a - b).powi(2)).sum();
-        let product = self.root.dot(&other.covariance).dot(&self.root);
-        let product = (&product + &product.t()) * 0.5;
-        let cross: f64 = eigenvalues(product.view()).iter().map(|v| v.max(0.0).sqrt()).sum();
+        let cross: f64 = eigenvalues(self.product(other).view()).iter().map(|v| v.max(0.0).sqrt()).sum();
         between + self.gaussian.covariance.diag().sum() + other.covariance.diag().sum() - 2.0 * cross
     }
 
     /// The optimal transport from another Gaussian takes x to this mean + T (x - its mean) (Dowson & Landau 1982):
     /// T = R (R S R)^-1/2 R with this covariance's root R and the other covariance S, both of full rank.
     pub fn transport(&self, other: &Gaussian) -> Array2<f64> {
+        self.root.dot(&inverse_root(self.product(other).view())).dot(&self.root)
+    }
+
+    /// R S R, symmetric to the last bit.
+    fn product(&self, other: &Gaussian) -> Array2<f64> {
         let product = self.root.dot(&other.covariance).dot(&self.root);
-        let (values, vectors) = eigen(((&product + &product.t()) * 0.5).view());
-        let mut scaled = vectors.clone();
-        for (mut column, value) in scaled.columns_mut().into_iter().zip(values) {
-            column *= 1.0 / value.max(f64::MIN_POSITIVE).sqrt();
-        }
-        self.root.dot(&scaled.dot(&vectors.t())).dot(&self.root)
+        (&product + &product.t()) * 0.5
     }
 
     /// The distance of features [n, d], with its interval.

@@ -21,14 +21,24 @@ pub fn eigen(matrix: ArrayView2<f64>) -> (Vec<f64>, Array2<f64>) {
     (d, vectors)
 }
 
-/// The symmetric positive semidefinite root; eigenvalues that rounding made negative count as 0.
-pub fn root(matrix: ArrayView2<f64>) -> Array2<f64> {
+/// The matrix of the same vectors with `f` of the eigenvalues.
+fn with_values(matrix: ArrayView2<f64>, f: impl Fn(f64) -> f64) -> Array2<f64> {
     let (values, vectors) = eigen(matrix);
     let mut scaled = vectors.clone();
     for (mut column, value) in scaled.columns_mut().into_iter().zip(values) {
-        column *= value.max(0.0).sqrt();
+        column *= f(value);
     }
     scaled.dot(&vectors.t())
+}
+
+/// The symmetric positive semidefinite root; eigenvalues that rounding made negative count as 0.
+pub fn root(matrix: ArrayView2<f64>) -> Array2<f64> {
+    with_values(matrix, |value| value.max(0.0).sqrt())
+}
+
+/// The inverse of the root of a positive definite matrix.
+pub fn inverse_root(matrix: ArrayView2<f64>) -> Array2<f64> {
+    with_values(matrix, |value| 1.0 / value.max(f64::MIN_POSITIVE).sqrt())
 }
 
 /// Diagonal and the elements beside it (the last one 0) of a similar tridiagonal matrix; `q` is multiplied from the

@@ -49,11 +49,17 @@ impl Classifier {
     /// Pictures [n, H, W, C] as bytes to the network's input [n, H/p, W/p, p*p*C] in [-1, 1].
     pub fn input(&self, pictures: &[u8]) -> Result<Tensor> {
         let a = &self.arch;
-        let (n, p) = (pictures.len() / a.picture_len(), a.patch);
-        let (h, w) = (a.height / p, a.width / p);
+        let n = pictures.len() / a.picture_len();
         let values: Vec<f32> = pictures.iter().map(|v| to_signed(*v)).collect();
-        let x = Tensor::from_vec(values, (n * h, p, w, p * a.channels), &Device::Cpu)?;
-        Ok(x.transpose(1, 2)?.contiguous()?.reshape((n, h, w, a.patch_channels()))?)
+        Ok(self.patches(&Tensor::from_vec(values, (n, a.height, a.width, a.channels), &Device::Cpu)?)?)
+    }
+
+    /// Pictures [n, H, W, C] in [-1, 1] to the network's input.
+    pub fn patches(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        let (a, n, p) = (&self.arch, x.dim(0)?, self.arch.patch);
+        let (h, w) = (a.height / p, a.width / p);
+        let x = x.reshape((n * h, p, w, p * a.channels))?;
+        x.transpose(1, 2)?.contiguous()?.reshape((n, h, w, a.patch_channels()))
     }
 
     /// Features [n, F] and logits [n, classes] of an [`input`](Classifier::input). In training the dense layer's input

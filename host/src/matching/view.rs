@@ -30,8 +30,6 @@ pub struct View {
 pub struct Transport {
     from: Array1<f64>,
     matrix: Array2<f64>,
-    /// Frechet distance between the two, squared as usual.
-    pub distance: f64,
 }
 
 /// Says whether a classifier is one of pictures that a network of shape `arch` draws.
@@ -51,6 +49,20 @@ pub fn check(classifier: &FeatureArch, arch: &Arch) -> Result<()> {
         b.classes
     );
     Ok(())
+}
+
+/// Features with the class beside them, [n, features + classes]: a 1 among zeros, in units of its standard deviation, were
+/// all classes equally frequent.
+fn beside(arch: &FeatureArch, features: &[f32], class: &[u16]) -> Array2<f64> {
+    let count = arch.features;
+    let share = 1.0 / arch.classes as f64;
+    let one = 1.0 / (share * (1.0 - share)).sqrt();
+    let value = |(i, k): (usize, usize)| match k.checked_sub(count) {
+        None => f64::from(features[i * count + k]),
+        Some(c) if usize::from(class[i]) == c => one,
+        Some(_) => 0.0,
+    };
+    Array2::from_shape_fn((class.len(), count + arch.classes), value)
 }
 
 fn ridged(mut gaussian: Gaussian) -> Gaussian {
@@ -73,20 +85,12 @@ impl View {
         let tensors = classifier.params.tensors().iter();
         let tensors = tensors.map(|(k, t)| Ok((k.clone(), t.to_device(device)?))).collect::<Result<_>>()?;
         let classifier = Classifier { params: Params::frozen(tensors), ..classifier.clone() };
-        let width = classifier.arch.features + classifier.arch.classes;
-        let mut view = View {
-            classifier,
-            patch: arch.patch,
-            origin: Array1::zeros(width),
-            reference: Root::new(Gaussian { mean: vec![], covariance: Array2::zeros((0, 0)) }),
-        };
-        let rows = view.rows(&seen.features, &labels);
-        view.origin = Running::of(rows.view()).gaussian().mean.into();
-        let mut gaussian = Running::of((rows - &view.origin).view()).gaussian();
+        let rows = beside(&classifier.arch, &seen.features, &labels);
+        let origin = Array1::from(Running::of(rows.view()).gaussian().mean);
+        let mut gaussian = Running::of((rows - &origin).view()).gaussian();
         // The origin is the mean but for its rounding.
         gaussian.mean.fill(0.0);
-        view.reference = Root::new(ridged(gaussian));
-        Ok(view)
+        Ok(View { classifier, patch: arch.patch, origin, reference: Root::new(ridged(gaussian)) })
     }
 
     /// Number of values in a row.
@@ -94,18 +98,9 @@ impl View {
         self.origin.len()
     }
 
-    /// Rows [n, features + classes] from the origin. A class is a 1 among zeros in units of its standard deviation,
-    /// were all classes equally frequent.
+    /// Rows [n, features + classes] from the origin.
     pub fn rows(&self, features: &[f32], class: &[u16]) -> Array2<f64> {
-        let (count, classes) = (self.classifier.arch.features, self.classifier.arch.classes);
-        let share = 1.0 / classes as f64;
-        let one = 1.0 / (share * (1.0 - share)).sqrt();
-        let value = |(i, k): (usize, usize)| match k.checked_sub(count) {
-            None => f64::from(features[i * count + k]),
-            Some(c) if usize::from(class[i]) == c => one,
-            Some(_) => 0.0,
-        };
-        Array2::from_shape_fn((class.len(), self.width()), value) - &self.origin
+        beside(&self.classifier.arch, features, class) - &self.origin
     }
 
     /// Features [n, F] of pictures z [n, h, w, p*p*C] as a network draws them, with gradients to z. What is brighter or
@@ -117,9 +112,7 @@ impl View {
         if p != a.patch {
             let (h, w) = (a.height / p, a.width / p);
             x = x.reshape((n * h, w, p, p * a.channels))?.transpose(1, 2)?.contiguous()?;
-            let (p, h, w) = (a.patch, a.height / a.patch, a.width / a.patch);
-            x = x.reshape((n * h, p, w, p * a.channels))?.transpose(1, 2)?.contiguous()?;
-            x = x.reshape((n, h, w, a.patch_channels()))?;
+            x = self.classifier.patches(&x.reshape((n, a.height, a.width, a.channels))?)?;
         }
         self.classifier.forward(&x, None)?.0 * f64::from(self.classifier.scale)
     }
@@ -127,11 +120,7 @@ impl View {
     /// From what is drawn to the data set.
     pub fn transport(&self, drawn: &Running) -> Transport {
         let gaussian = ridged(drawn.gaussian());
-        Transport {
-            matrix: self.reference.transport(&gaussian),
-            distance: self.reference.distance(&gaussian),
-            from: gaussian.mean.into(),
-        }
+        Transport { matrix: self.reference.transport(&gaussian), from: gaussian.mean.into() }
     }
 
     /// Where `transport` takes the features of rows: [n, F].
@@ -194,15 +183,15 @@ mod tests {
         let (data, net) = (data(400), classifier());
         let view = View::new(&net, &data, &arch(2), &Device::Cpu).unwrap();
         let rows = view.rows(&net.extract(&data.pictures).unwrap().features, &data.labels);
-        let same = view.transport(&Running::of(rows.view()));
-        assert!(same.distance.abs() < 1e-4, "{}", same.distance);
+        let distance = |rows: &Array2<f64>| view.reference.distance(&ridged(Running::of(rows.view()).gaussian()));
+        assert!(distance(&rows).abs() < 1e-4, "{}", distance(&rows));
         let moved = (&rows * 1.3) + 0.2;
         let running = Running::of(moved.view());
         let transport = view.transport(&running);
-        assert!(transport.distance > 0.1);
+        let before = distance(&moved);
+        assert!(before > 0.1);
         let led = (&moved - &transport.from).dot(&transport.matrix);
-        let distance = view.transport(&Running::of(led.view())).distance;
-        assert!(distance.abs() < 1e-3 * transport.distance, "{distance} of {}", transport.distance);
+        assert!(distance(&led).abs() < 1e-3 * before, "{} of {before}", distance(&led));
         let goals = view.goals(&transport, &moved, &Device::Cpu).unwrap();
         assert_eq!(goals.dims(), [400, 6]);
     }
