@@ -62,8 +62,7 @@ const name = ({ seed, class: c, w }) => `${about.names[c]}, w = ${strength(w)}, 
 
 // ---- Draw
 
-async function draw() {
-  const asked = request();
+async function draw(asked = request()) {
   const { pixels, milliseconds } = await student.sample(asked);
   show($("picture"), pixels, about);
   $("picture").setAttribute("aria-label", name(asked));
@@ -206,19 +205,34 @@ const turns = new Turns({ draw, edit, morph, drawClass }, complain);
 
 const thousands = (n) => n.toLocaleString("en");
 
-// Controls for what this student can do; what was chosen is kept where it still exists.
-function rebuild(place) {
-  const { classes, steps, guidance, channels, names } = about;
-  const wanted = Math.min(Number(place.get("class") ?? chosen("class") ?? 0) || 0, classes - 1);
-  $("lead-steps").textContent = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"][steps] ?? steps;
-  if (steps === 1) $("lead-steps").nextSibling.textContent = $("lead-steps").nextSibling.textContent.replace("steps", "step");
+// What is drawn first: what the address says, else what was chosen before, as far as this student can do it. Sets the
+// controls that every student has.
+function first(place) {
+  const { classes, steps, guidance } = about;
   const range = $("guidance");
   const w = Number(place.get("w") ?? range.value);
   [range.min, range.max, range.step] = [guidance[0], guidance[1], (guidance[1] - guidance[0]) / 80 || "any"];
   range.value = String(Number.isFinite(w) ? w : 1);
+  if (place.has("seed")) $("seed").value = place.get("seed");
+  const wanted = Number(place.get("steps") ?? 0);
+  return {
+    seed: seed("seed"),
+    class: Math.min(Number(place.get("class") ?? chosen("class") ?? 0) || 0, classes - 1),
+    w: Math.fround(range.value),
+    steps: divisors(steps).includes(wanted) ? wanted : steps,
+  };
+}
+
+const divisors = (steps) => Array.from({ length: steps }, (_, i) => steps - i).filter((n) => steps % n === 0);
+
+// Controls that this student brings along, and what they stand at.
+function rebuild(asked) {
+  const { classes, steps, guidance, channels, names } = about;
+  $("lead-steps").textContent = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight"][steps] ?? steps;
+  if (steps === 1) $("lead-steps").nextSibling.textContent = $("lead-steps").nextSibling.textContent.replace("steps", "step");
   const label = (c) => {
     const label = document.createElement("label");
-    const input = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: c, checked: c === wanted });
+    const input = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: c, checked: c === asked.class });
     const canvas = Object.assign(document.createElement("canvas"), { width: about.width, height: about.height });
     canvas.setAttribute("aria-hidden", "true");
     label.append(input, canvas, names[c]);
@@ -226,14 +240,11 @@ function rebuild(place) {
   };
   document.querySelector("#classes > div").replaceChildren(...names.map((_, c) => label(c)));
   const option = (value, text) => new Option(text, value);
-  const last = Math.min(Number($("to-class").value) || (wanted + 1) % classes, classes - 1);
+  const last = Math.min(Number($("to-class").value) || (asked.class + 1) % classes, classes - 1);
   $("to-class").replaceChildren(...names.map((text, c) => option(c, text)));
   $("to-class").value = last;
-  const divisors = Array.from({ length: steps }, (_, i) => steps - i).filter((n) => steps % n === 0);
-  const wantedSteps = Number(place.get("steps") ?? 0);
-  $("steps").replaceChildren(...divisors.map((n) => option(n, n)));
-  $("steps").value = divisors.includes(wantedSteps) ? wantedSteps : steps;
-  if (place.has("seed")) $("seed").value = place.get("seed");
+  $("steps").replaceChildren(...divisors(steps).map((n) => option(n, n)));
+  $("steps").value = asked.steps;
   $("strength").max = steps;
   $("strength").value = Math.max(1, Math.round(0.75 * steps));
   $("colour-field").innerHTML =
@@ -263,12 +274,14 @@ async function open(content, file, place = new URLSearchParams()) {
   const named = names.length === description.classes;
   about = { ...description, file, names: Array.from({ length: description.classes }, (_, c) => (named ? names[c] : `class ${c}`)) };
   $("alert").hidden = true;
-  rebuild(place);
+  // Before all else: what is laid out and painted anew would keep the picture waiting.
+  const asked = first(place);
+  await draw(asked);
+  performance.measure("first picture", { start: fetched - performance.timeOrigin });
+  rebuild(asked);
   drawing.reset(about);
   describe();
-  await draw();
-  performance.measure("first picture", { start: fetched - performance.timeOrigin });
-  // A start for the drawing board; the rest may come after the first picture.
+  // A start for the drawing board.
   replaceDrawing((await student.sample(request())).pixels);
   changedAll();
 }
