@@ -2,7 +2,7 @@
 //! the stable toolchain. `./check fuzz` runs a hundred times as many, optimised and with overflow checks:
 //!
 //! ```text
-//! FEWSTEP_FUZZ=100 cargo test -p fewstep-core --features signed --profile fuzz --test fuzz -- --nocapture
+//! FEWSTEP_FUZZ=100 cargo test -p fewstep-core --features signed --profile checked --test fuzz -- --nocapture
 //! ```
 //!
 //! The images are written by `FEWSTEP_WRITE=1 cargo test --release --workspace --test fuzz the_core_fuzzes_these_images`.
