@@ -21,7 +21,7 @@ count() { # backend, layer, times
   awk '/^total/ { print $3 }' "$counts"
 }
 
-backends=(neon neon-dotprod neon-i8mm)
+backends=(neon neon+prepared neon-dotprod neon-dotprod+prepared neon-i8mm neon-i8mm+prepared)
 printf '| layer |'; printf ' %s |' "${backends[@]}"; printf '\n|---|'; printf '%.0s---|' "${backends[@]}"; printf '\n'
 for layer in 3x3:14x14x32:32 3x3:7x7x64:64 3x3:16x16x32:32 3x3:14x14x48:48 3x3:8x8x64:64 3x3:7x7x96:96 3x3:16x16x128:128 \
   1x1:14x14x48:96 1x1:7x7x64:192 1x1i16:7x7x32:64 3x3i16:14x14x4:32 3x3i16:14x14x32:4 norm:14x14x32 attention:49x64 \

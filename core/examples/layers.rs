@@ -1,9 +1,10 @@
 //! Runs one operation of a student as often as asked and nothing else: to count its instructions, run it under a counter
-//! twice, and subtract. `docs/kernels.sh` does.
+//! twice, and subtract. `docs/kernels-aarch64.sh` does.
 //!
 //! ```text
 //! layers BACKEND LAYER TIMES    LAYER as 3x3:16x16x32:32 (kernel, height, width, channels in: out), norm:14x14x32,
-//!                               attention:49x64, embed:64x960, pool:14x14x32, upsample:14x14x32 or quantize:784
+//!                               attention:49x64, embed:64x960, pool:14x14x32, upsample:14x14x32 or quantize:784;
+//!                               BACKEND as neon-i8mm, or neon-i8mm+prepared for weights that were prepared before
 //! ```
 
 use std::process::ExitCode;
@@ -32,7 +33,7 @@ fn floats(len: usize) -> Vec<f32> {
 }
 
 /// Runs `layer` `times` times; returns its multiply-accumulates, or values where it has none.
-fn run(backend: Backend, layer: &str, times: usize) -> Option<usize> {
+fn run(backend: Backend, prepared: bool, layer: &str, times: usize) -> Option<usize> {
     let kernels = backend.kernels();
     let (kind, shape) = layer.split_once(':')?;
     let numbers: Option<Vec<usize>> = shape.split(['x', ':']).map(|n| n.parse().ok()).collect();
@@ -45,9 +46,16 @@ fn run(backend: Backend, layer: &str, times: usize) -> Option<usize> {
             let p = Conv { height, width, cin, cout, kernel, weights, scale, bias, a: 1.0, b: 9.0, c: 0.9, zp };
             let (q8, q16, mut out) =
                 (bytes(height * width * cin), words(height * width * cin), words(height * width * cout));
+            let input = if kind.ends_with("i16") { ConvIn::I16(&q16) } else { ConvIn::I8(&q8) };
+            let preparing = kernels.preparing.filter(|_| prepared && matches!(input, ConvIn::I8(_)));
+            let mut panels = vec![0; preparing.map_or(0, |by| (by.prepare)(&p, false, &mut []))];
+            let preparing = preparing.filter(|by| (by.prepare)(&p, false, &mut panels) > 0);
             for _ in 0..times {
-                let input = if kind.ends_with("i16") { ConvIn::I16(&q16) } else { ConvIn::I8(&q8) };
-                (kernels.conv)(&p, input, ConvOut::I16(&mut out), &mut []);
+                let out = ConvOut::I16(&mut out);
+                match preparing {
+                    Some(by) => (by.conv)(&p, &panels, input, out),
+                    None => (kernels.conv)(&p, input, out, &mut []),
+                }
             }
             Some(height * width * cin * cout * kernel * kernel)
         }
@@ -128,11 +136,12 @@ fn main() -> ExitCode {
         eprintln!("layers BACKEND LAYER TIMES");
         return ExitCode::from(2);
     };
+    let (name, prepared) = name.split_once("+prepared").map_or((&name[..], false), |(name, _)| (name, true));
     let Some(backend) = Backend::all().find(|backend| backend.name() == name) else {
         eprintln!("no backend {name} on this CPU: {:?}", Backend::all().map(|b| b.name()).collect::<Vec<_>>());
         return ExitCode::from(2);
     };
-    match times.parse().ok().and_then(|times| run(backend, layer, times)) {
+    match times.parse().ok().and_then(|times| run(backend, prepared, layer, times)) {
         Some(work) => println!("{work}"),
         None => {
             eprintln!("no layer {layer}, or not a number: {times}");

@@ -81,7 +81,23 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
                 p.zp
             );
         };
+        // One kind of output: what was prepared is before it.
+        let compare_prepared = |backend: Backend, p: &Conv<'_>, in_blocks| {
+            let (ConvIn::I8(_), Some(preparing)) = (input, backend.kernels().preparing) else { return };
+            // More is allowed.
+            let mut panels = vec![0x5a5a_5a5a; (preparing.prepare)(p, in_blocks, &mut []) + 3];
+            if (preparing.prepare)(p, in_blocks, &mut panels) > 0 {
+                let mut sums = old.clone();
+                (preparing.conv)(&Conv { a: p.a * 250.0, ..*p }, &panels, input, ConvOut::I16Add(&mut sums));
+                assert!(
+                    sums == want.2,
+                    "{} {what}, prepared: {height}x{width} {cin} to {cout}, kernel {kernel}, blocks {in_blocks}",
+                    backend.name()
+                );
+            }
+        };
         each(|backend| compare(backend, backend.kernels().conv, &p, ""));
+        Backend::all().for_each(|backend| compare_prepared(backend, &p, false));
         if matches!(input, ConvIn::I8(_)) && blocks::fits(cin, cout) {
             let mut packed = vec![0; weights.len()];
             blocks::pack(kernel * kernel, cin, weights, &mut packed);
@@ -89,6 +105,7 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
             for backend in Backend::all().chain(Backend::methods()) {
                 compare(backend, backend.kernels().conv_blocks, &p, " in blocks");
             }
+            Backend::all().for_each(|backend| compare_prepared(backend, &p, true));
         }
     }
 }
@@ -136,8 +153,15 @@ fn conv_of_four_bits() {
         for (input, p) in [(ConvIn::I8(&q8), p), (ConvIn::I16(&q16), Conv { zp: 0, ..p })] {
             let want = run(Backend::scalar(), &p, input);
             for backend in Backend::all() {
-                let got = run(backend, &Conv { weights: int4, ..p }, input);
-                assert!(got == want, "{}: {cin} to {cout}, kernel {kernel}", backend.name());
+                let p = Conv { weights: int4, ..p };
+                assert!(run(backend, &p, input) == want, "{}: {cin} to {cout}, kernel {kernel}", backend.name());
+                let (ConvIn::I8(_), Some(preparing)) = (input, backend.kernels().preparing) else { continue };
+                let mut panels = vec![0x5a5a_5a5a; (preparing.prepare)(&p, false, &mut [])];
+                if (preparing.prepare)(&p, false, &mut panels) > 0 {
+                    let mut out = vec![0f32; height * width * cout];
+                    (preparing.conv)(&p, &panels, input, ConvOut::F32(&mut out));
+                    assert!(bits(&out) == want.1, "{} prepared: {cin} to {cout}, kernel {kernel}", backend.name());
+                }
             }
         }
     }

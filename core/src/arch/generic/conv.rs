@@ -17,6 +17,8 @@ use crate::ops::{Conv, ConvIn, ConvOut, Weights, blocks};
 /// What the sums of a tile may start from: with all kernel rows, without the first, without the last of three, with the
 /// middle one alone.
 const STARTS: usize = 4;
+/// Kernel rows whose weights are added up.
+const ADDS: usize = 3;
 /// Vectors in front of a block's weights, for each of its vectors of outputs: the starts, scale, bias.
 const FRONT: usize = STARTS + 2;
 /// Panel that most layers need: 3x3 of 64 int8 or 32 int16 channels for 32 outputs.
@@ -37,6 +39,15 @@ pub(in crate::arch) enum Order {
     Blocks,
 }
 
+/// The weights that a layer is given.
+#[derive(Clone, Copy)]
+pub(in crate::arch) enum Stored<'a> {
+    /// [`Conv::weights`].
+    Image(Order),
+    /// What was prepared of them.
+    Panels(&'a [i32]),
+}
+
 /// Elements of the panel that the layer is best given.
 #[inline]
 pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn<'_>) -> usize {
@@ -50,19 +61,60 @@ pub(in crate::arch) fn panel<S: Simd>(p: &Conv<'_>, order: Order, input: &ConvIn
         }
     };
     match input {
-        ConvIn::I8(_) if S::takes(&p.weights) => match in_place::<S, S::Bytes>(p, order) {
-            Some(_) => FRONT_PANEL,
-            None => fits(Plan::new::<S, S::Bytes>(p, None, SMALL_PANEL)),
+        ConvIn::I8(_) if S::takes(&p.weights) => match in_image::<S, S::Bytes>(p, order) {
+            InPlace::No => fits(Plan::new::<S, S::Bytes>(p, InPlace::No, SMALL_PANEL)),
+            _ => FRONT_PANEL,
         },
-        _ => fits(Plan::new::<S, S::Words>(p, None, SMALL_PANEL)),
+        _ => fits(Plan::new::<S, S::Words>(p, InPlace::No, SMALL_PANEL)),
     }
 }
 
-/// The weights as panels that tiles read where they are, if they are such.
+/// Weights that tiles read where they are.
+#[derive(Clone, Copy)]
+enum InPlace<'a> {
+    /// None: they are packed.
+    No,
+    /// Those of the image: [`blocks`].
+    Image(&'a [i32]),
+    /// What [`prepare`] made of them, block after block: what the weights of each kernel row add up to, then the rounds.
+    Panels(&'a [i32]),
+}
+
+/// The image's weights, if they are such that tiles read them.
 #[inline(always)]
-fn in_place<'a, S: Simd, P: Products<S>>(p: &Conv<'a>, order: Order) -> Option<&'a [i32]> {
+fn in_image<'a, S: Simd, P: Products<S>>(p: &Conv<'a>, order: Order) -> InPlace<'a> {
+    if order == Order::Rows || !P::BLOCKS {
+        return InPlace::No;
+    }
     // Tests have weights at any address, images at multiples of 16.
-    if order == Order::Blocks && P::BLOCKS { bytemuck::try_cast_slice(p.weights.int8()).ok() } else { None }
+    bytemuck::try_cast_slice(p.weights.int8()).map_or(InPlace::No, InPlace::Image)
+}
+
+/// Elements that [`prepare`] writes for the layer; 0 where its weights are not prepared.
+#[inline]
+pub(in crate::arch) fn panels_len<S: Simd>(p: &Conv<'_>) -> usize {
+    if !S::PANELS || !S::takes(&p.weights) {
+        return 0;
+    }
+    p.cout.div_ceil(2 * S::LANES) * Plan::new::<S, S::Bytes>(p, InPlace::No, 0).prepared::<S>()
+}
+
+/// Writes the weights of a layer of int8 inputs as tiles read them, [`panels_len`] elements.
+#[inline(always)]
+pub(in crate::arch) fn prepare<S: Simd>(s: S, p: &Conv<'_>, order: Order, panels: &mut [i32]) {
+    let plan = Plan::new::<S, S::Bytes>(p, InPlace::No, usize::MAX);
+    let layer = Layer { p, order, plan, source: AsBytes { zp: 0 } };
+    let outputs = 2 * S::LANES;
+    for (first, panel) in (0..p.cout).step_by(outputs).zip(panels.chunks_exact_mut(plan.prepared::<S>())) {
+        let block = Block { layer: &layer, first, count: (p.cout - first).min(outputs) };
+        let (adds, weights) = panel.split_at_mut(ADDS * outputs);
+        adds.fill(0);
+        if block.count > S::LANES {
+            block.pack_and_add::<S, 2>(s, weights, adds);
+        } else {
+            block.pack_and_add::<S, 1>(s, weights, adds);
+        }
+    }
 }
 
 /// Whether the kernels below take it: everything that a student image can hold.
@@ -75,12 +127,12 @@ pub(in crate::arch) fn fits(p: &Conv<'_>, input: &ConvIn<'_>) -> bool {
 }
 
 /// See [`ops::conv`](crate::ops::conv()) and [`ops::conv_blocks`](crate::ops::conv_blocks). `panel` has as many
-/// elements as [`panel`] says.
+/// elements as [`panel`] says, or [`FRONT_PANEL`] where the weights of int8 inputs were prepared.
 #[inline(always)]
 pub(in crate::arch) fn conv<S: Simd>(
     s: S,
     p: &Conv<'_>,
-    order: Order,
+    weights: Stored<'_>,
     input: ConvIn<'_>,
     mut out: ConvOut<'_>,
     panel: &mut [i32],
@@ -89,18 +141,17 @@ pub(in crate::arch) fn conv<S: Simd>(
     let p = if p.kernel == 1 { &Conv { height: 1, width: p.height * p.width, ..*p } } else { p };
     match input {
         ConvIn::I8(input) if S::BYTES && S::takes(&p.weights) => {
-            layer(s, p, order, AsBytes { zp: p.zp }, input, &mut out, panel)
+            layer(s, p, weights, AsBytes { zp: p.zp }, input, &mut out, panel)
         }
-        ConvIn::I8(input) => layer(s, p, order, Widened { zp: p.zp as i16 }, input, &mut out, panel),
-        ConvIn::I16(input) => layer(s, p, order, Wide, input, &mut out, panel),
+        ConvIn::I8(input) => layer(s, p, weights, Widened { zp: p.zp as i16 }, input, &mut out, panel),
+        ConvIn::I16(input) => layer(s, p, weights, Wide, input, &mut out, panel),
     }
 }
 
 /// How a panel is divided.
 #[derive(Clone, Copy)]
 struct Plan<'a> {
-    /// The weights, where tiles read them in the image: [`blocks`].
-    in_place: Option<&'a [i32]>,
+    in_place: InPlace<'a>,
     /// Rounds over the input channels, as many at a time as a cell of the patch holds.
     rounds: usize,
     /// Elements of a round's weights of a block.
@@ -115,14 +166,20 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     #[inline(always)]
-    fn new<S: Simd, P: Products<S>>(p: &Conv<'_>, in_place: Option<&'a [i32]>, panel: usize) -> Self {
+    fn new<S: Simd, P: Products<S>>(p: &Conv<'_>, in_place: InPlace<'a>, panel: usize) -> Self {
         let outputs = 2 * S::LANES;
         let rounds = p.cin.div_ceil(CELL * P::GROUP);
         let round = p.kernel * p.kernel * groups::<S, P>(p.cin.min(CELL * P::GROUP)) * outputs;
-        let block = FRONT * outputs + if in_place.is_some() { 0 } else { rounds * round };
+        let block = FRONT * outputs + if matches!(in_place, InPlace::No) { rounds * round } else { 0 };
         let resident = block <= panel;
         let blocks = if resident && rounds <= HELD { panel / block } else { 1 };
         Self { in_place, rounds, round, block, resident, blocks }
+    }
+
+    /// Elements of a block in [`InPlace::Panels`].
+    #[inline(always)]
+    fn prepared<S: Simd>(&self) -> usize {
+        ADDS * 2 * S::LANES + self.rounds * self.round
     }
 
     /// First channel and number of channels of a round.
@@ -138,13 +195,17 @@ impl<'a> Plan<'a> {
 fn layer<S: Simd, Q: Source<S>>(
     s: S,
     p: &Conv<'_>,
-    order: Order,
+    weights: Stored<'_>,
     source: Q,
     input: &[Q::Q],
     out: &mut ConvOut<'_>,
     panel: &mut [i32],
 ) {
-    let plan = Plan::new::<S, Q::Products>(p, in_place::<S, Q::Products>(p, order), panel.len());
+    let (order, in_place) = match weights {
+        Stored::Image(order) => (order, in_image::<S, Q::Products>(p, order)),
+        Stored::Panels(panels) => (Order::Rows, InPlace::Panels(panels)),
+    };
+    let plan = Plan::new::<S, Q::Products>(p, in_place, panel.len());
     let layer = Layer { p, order, plan, source };
     let outputs = 2 * S::LANES;
     let pad = p.kernel / 2;
@@ -282,29 +343,11 @@ impl<Q> Block<'_, Q> {
         let (front, weights) = panel.split_at_mut(FRONT * lanes);
         front.fill(0);
         let (starts, factors) = front.split_at_mut(STARTS * lanes);
-        // What the weights of each kernel row add up to.
-        for round in 0..plan.rounds {
-            let at = if plan.resident { round * plan.round } else { 0 };
-            let panel = match self.in_place::<S>(round) {
-                Some(panel) => panel,
-                None => {
-                    self.pack_round::<S, NV>(s, round, &mut weights[at..]);
-                    Panel { values: &weights[at..], stride: lanes, lane: 0 }
-                }
-            };
-            let (_, count) = plan.channels::<S, Q::Products>(p, round);
-            let tap = groups::<S, Q::Products>(count) * panel.stride;
-            let taps = panel.values.chunks_exact(tap).take(p.kernel * p.kernel);
-            for (i, weights) in taps.enumerate() {
-                let starts = &mut starts[i / p.kernel * lanes..][..lanes];
-                if panel.stride == lanes {
-                    Q::Products::count::<NV>(s, weights, starts);
-                } else {
-                    for group in weights.chunks_exact(panel.stride) {
-                        Q::Products::count::<NV>(s, &group[panel.lane..][..lanes], starts);
-                    }
-                }
+        match plan.in_place {
+            InPlace::Panels(all) if S::PANELS => {
+                starts[..ADDS * lanes].copy_from_slice(&self.prepared::<S>(all)[..ADDS * lanes]);
             }
+            _ => self.pack_and_add::<S, NV>(s, weights, starts),
         }
         let excess = s.splat(-source.excess());
         for v in 0..NV {
@@ -329,23 +372,68 @@ impl<Q> Block<'_, Q> {
         }
     }
 
-    /// The panel of a round, where it is in the image.
+    /// Packs the weights of all rounds, those that tiles read elsewhere excepted, and adds up those of each kernel row:
+    /// [rows][NV * LANES].
     #[inline(always)]
-    fn in_place<S: Simd>(&self, round: usize) -> Option<Panel<'_>>
+    fn pack_and_add<S: Simd, const NV: usize>(&self, s: S, weights: &mut [i32], adds: &mut [i32])
     where
         Q: Source<S>,
     {
-        if !Q::Products::BLOCKS {
-            return None;
+        let lanes = NV * S::LANES;
+        let Layer { p, plan, .. } = self.layer;
+        for round in 0..plan.rounds {
+            let at = if plan.resident { round * plan.round } else { 0 };
+            let panel = match self.in_place::<S, NV>(round) {
+                Some(panel) => panel,
+                None => {
+                    self.pack_round::<S, NV>(s, round, &mut weights[at..]);
+                    Panel { values: &weights[at..], stride: lanes, lane: 0 }
+                }
+            };
+            let (_, count) = plan.channels::<S, Q::Products>(p, round);
+            let tap = groups::<S, Q::Products>(count) * panel.stride;
+            let taps = panel.values.chunks_exact(tap).take(p.kernel * p.kernel);
+            for (i, weights) in taps.enumerate() {
+                let adds = &mut adds[i / p.kernel * lanes..][..lanes];
+                if panel.stride == lanes {
+                    Q::Products::count::<NV>(s, weights, adds);
+                } else {
+                    for group in weights.chunks_exact(panel.stride) {
+                        Q::Products::count::<NV>(s, &group[panel.lane..][..lanes], adds);
+                    }
+                }
+            }
         }
+    }
+
+    /// This block's part of [`InPlace::Panels`], and what follows. All blocks before have all vectors.
+    #[inline(always)]
+    fn prepared<'a, S: Simd>(&self, all: &'a [i32]) -> &'a [i32] {
+        &all[self.first / (2 * S::LANES) * self.layer.plan.prepared::<S>()..]
+    }
+
+    /// The panel of a round, where there is one already.
+    #[inline(always)]
+    fn in_place<S: Simd, const NV: usize>(&self, round: usize) -> Option<Panel<'_>>
+    where
+        Q: Source<S>,
+    {
+        let Layer { p, plan, .. } = self.layer;
+        let weights = match plan.in_place {
+            InPlace::Image(weights) if Q::Products::BLOCKS => weights,
+            InPlace::Panels(all) if S::PANELS => {
+                let values = &self.prepared::<S>(all)[ADDS * 2 * S::LANES + round * plan.round..];
+                return Some(Panel { values, stride: NV * S::LANES, lane: 0 });
+            }
+            _ => return None,
+        };
         // Rounds are the parts of blocks, groups their groups: see `Products::BLOCKS`.
         let words = blocks::OUTPUTS / blocks::GROUP;
-        let Layer { p, plan, .. } = self.layer;
         let taps = p.kernel * p.kernel;
         let (from, _) = plan.channels::<S, Q::Products>(p, round);
         let at = (self.first / blocks::OUTPUTS * p.cin + from) * taps * words;
         let lane = self.first % blocks::OUTPUTS;
-        plan.in_place.map(|weights| Panel { values: &weights[at..], stride: blocks::OUTPUTS, lane })
+        Some(Panel { values: &weights[at..], stride: blocks::OUTPUTS, lane })
     }
 
     /// The weights of a round.
@@ -409,12 +497,12 @@ impl<Q> Block<'_, Q> {
         // See `STARTS`.
         let start = &front[(usize::from(place.ky0 > 0) + 2 * usize::from(place.ky1 < p.kernel)) * lanes..][..lanes];
         for round in 0..plan.rounds {
-            if !plan.resident && plan.in_place.is_none() {
+            if !plan.resident && matches!(plan.in_place, InPlace::No) {
                 self.pack_round::<S, NV>(s, round, weights);
             }
             let at = if plan.resident { round * plan.round } else { 0 };
             let packed = || Panel { values: &weights[at..], stride: lanes, lane: 0 };
-            let panel = self.in_place::<S>(round).unwrap_or_else(packed);
+            let panel = self.in_place::<S, NV>(round).unwrap_or_else(packed);
             let start = (round == 0).then_some(start);
             match inputs {
                 Inputs::Held(taps) => s.tile::<Q::Products, NV>(column.cells, &taps[round % HELD], panel, start, sums),

@@ -11,9 +11,9 @@ pub(in crate::arch) struct Panel<const N: usize>(pub [i32; N]);
 macro_rules! backend {
     ($name:literal, $features:literal, $token:ty, $available:expr) => {
         use crate::arch::generic;
-        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL};
+        use crate::arch::generic::conv::{FRONT_PANEL, LARGE_PANEL, MEDIUM_PANEL, Order, SMALL_PANEL, Stored};
         use crate::arch::generic::entry::Panel;
-        use crate::arch::generic::winograd::{Plan as Winograd, Weights, Work};
+        use crate::arch::generic::winograd::{Plan as Winograd, Work};
         use crate::arch::{Backend, Kernels, Preparing, room::uncleared};
         use core::mem::MaybeUninit;
         use crate::ops::{self, Attention, Conv, ConvIn, ConvOut, Embed, NormAct, NormOut, Pool, Upsample};
@@ -45,7 +45,7 @@ macro_rules! backend {
                 // SAFETY: as above.
                 unsafe { embed(p, first, second, film) }
             },
-            preparing: if <Token as generic::Simd>::WINOGRAD {
+            preparing: if <Token as generic::Simd>::WINOGRAD || <Token as generic::Simd>::PANELS {
                 Some(Preparing { prepare, conv: conv_prepared })
             } else {
                 None
@@ -79,25 +79,33 @@ macro_rules! backend {
                 && let ConvIn::I8(input) = input
                 && let Some(plan) = Winograd::new::<Token>(p)
             {
-                return winograd(p, Weights::Image(order), input, out, &plan);
+                return winograd(p, Stored::Image(order), input, out, &plan);
             }
             match generic::conv::panel::<Token>(p, order, &input) {
-                FRONT_PANEL => conv_by::<FRONT_PANEL>(p, order, input, out),
-                SMALL_PANEL => conv_by::<SMALL_PANEL>(p, order, input, out),
-                MEDIUM_PANEL => conv_by::<MEDIUM_PANEL>(p, order, input, out),
-                _ => conv_by::<LARGE_PANEL>(p, order, input, out),
+                FRONT_PANEL => conv_by::<FRONT_PANEL>(p, Stored::Image(order), input, out),
+                SMALL_PANEL => conv_by::<SMALL_PANEL>(p, Stored::Image(order), input, out),
+                MEDIUM_PANEL => conv_by::<MEDIUM_PANEL>(p, Stored::Image(order), input, out),
+                _ => conv_by::<LARGE_PANEL>(p, Stored::Image(order), input, out),
             }
         }
 
-        fn winograd(p: &Conv<'_>, weights: Weights<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd) {
+        fn winograd(p: &Conv<'_>, weights: Stored<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd) {
             let mut work = MaybeUninit::uninit();
             // SAFETY: the table is handed out only where the CPU has the features. `Work` is integers.
             unsafe { winograd_in(p, weights, input, out, plan, uncleared::<Work>(&mut work)) }
         }
 
         fn prepare(p: &Conv<'_>, blocks: bool, panels: &mut [i32]) -> usize {
-            let Some(plan) = Winograd::new::<Token>(p) else { return 0 };
-            prepare_by(p, if blocks { Order::Blocks } else { Order::Rows }, &plan, panels)
+            let order = if blocks { Order::Blocks } else { Order::Rows };
+            if <Token as generic::Simd>::WINOGRAD {
+                return Winograd::new::<Token>(p).map_or(0, |plan| prepare_by(p, order, &plan, panels));
+            }
+            let len = generic::conv::panels_len::<Token>(p);
+            if let Some(panels) = panels.get_mut(..len).filter(|panels| !panels.is_empty()) {
+                // SAFETY: as above.
+                unsafe { prepare_panels(p, order, panels) }
+            }
+            len
         }
 
         fn prepare_by(p: &Conv<'_>, order: Order, plan: &Winograd, panels: &mut [i32]) -> usize {
@@ -111,21 +119,28 @@ macro_rules! backend {
         }
 
         fn conv_prepared(p: &Conv<'_>, panels: &[i32], input: ConvIn<'_>, out: ConvOut<'_>) {
-            match (input, Winograd::new::<Token>(p)) {
+            let winograd_plan = if <Token as generic::Simd>::WINOGRAD { Winograd::new::<Token>(p) } else { None };
+            match (input, winograd_plan) {
                 (ConvIn::I8(input), Some(plan))
                     if generic::conv::fits(p, &ConvIn::I8(input)) && plan.panels_len::<Token>(p) <= panels.len() =>
                 {
-                    winograd(p, Weights::Panels(panels), input, out, &plan);
+                    winograd(p, Stored::Panels(panels), input, out, &plan);
+                }
+                (ConvIn::I8(_), None)
+                    if generic::conv::fits(p, &input)
+                        && (1..=panels.len()).contains(&generic::conv::panels_len::<Token>(p)) =>
+                {
+                    conv_by::<FRONT_PANEL>(p, Stored::Panels(panels), input, out);
                 }
                 // Nothing was prepared for such a layer.
                 (input, _) => ops::conv(p, input, out),
             }
         }
 
-        fn conv_by<const PANEL: usize>(p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>) {
+        fn conv_by<const PANEL: usize>(p: &Conv<'_>, weights: Stored<'_>, input: ConvIn<'_>, out: ConvOut<'_>) {
             let mut panel = MaybeUninit::uninit();
             // SAFETY: as above. A panel is integers.
-            unsafe { conv_in(p, order, input, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
+            unsafe { conv_in(p, weights, input, out, &mut uncleared::<Panel<PANEL>>(&mut panel).0) }
         }
 
         fn attention(p: &Attention, qkv: &[i8], scores: &mut [f32], out: &mut [i8]) {
@@ -139,9 +154,11 @@ macro_rules! backend {
         }
 
         backend!(@function $features conv_in = generic::conv::conv,
-            (p: &Conv<'_>, order: Order, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
+            (p: &Conv<'_>, weights: Stored<'_>, input: ConvIn<'_>, out: ConvOut<'_>, panel: &mut [i32]));
+        backend!(@function $features prepare_panels = generic::conv::prepare,
+            (p: &Conv<'_>, order: Order, panels: &mut [i32]));
         backend!(@function $features winograd_in = generic::winograd::conv,
-            (p: &Conv<'_>, weights: Weights<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
+            (p: &Conv<'_>, weights: Stored<'_>, input: &[i8], out: ConvOut<'_>, plan: &Winograd, work: &mut Work));
         backend!(@function $features prepare_in = generic::winograd::prepare,
             (p: &Conv<'_>, order: Order, plan: &Winograd, work: &mut Work, panels: &mut [i32]));
         backend!(@function $features attention_in = generic::attention::attention,
@@ -222,9 +239,9 @@ macro_rules! methods {
                                 if $prepared {
                                     let mut panels = vec![0x5a5a_5a5a; plan.panels_len::<Token>(p)];
                                     prepare_by(p, order, &plan, &mut panels);
-                                    winograd(p, Weights::Panels(&panels), input, out, &plan)
+                                    winograd(p, Stored::Panels(&panels), input, out, &plan)
                                 } else {
-                                    winograd(p, Weights::Image(order), input, out, &plan)
+                                    winograd(p, Stored::Image(order), input, out, &plan)
                                 }
                             }
                             (input, _) if order == Order::Blocks => conv_blocks(p, input, out, &mut []),

@@ -34,6 +34,8 @@ pub(crate) trait Simd: Copy {
 
     /// Whether 3x3 convolutions of int8 may go through Winograd's algorithm in int16.
     const WINOGRAD: bool = false;
+    /// Whether weights for `Bytes` can be prepared: where tiles read the image's, there is nothing to prepare.
+    const PANELS: bool = Self::BYTES && !<Self::Bytes as Products<Self>>::BLOCKS;
 
     /// Whether int8 inputs of these weights go through `Bytes`.
     #[inline(always)]

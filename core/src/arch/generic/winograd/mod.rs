@@ -18,7 +18,7 @@ pub(in crate::arch) mod products;
 mod weights;
 
 use super::Simd;
-use super::conv::Order;
+use super::conv::{Order, Stored};
 use super::tile::{CELL, Cell};
 use crate::ops::{Conv, ConvOut};
 use line::{Four, Line, Two};
@@ -198,21 +198,12 @@ impl Rectangle {
     }
 }
 
-/// Where the weights come from.
-#[derive(Clone, Copy)]
-pub(in crate::arch) enum Weights<'a> {
-    /// From [`Conv::weights`].
-    Image(Order),
-    /// [`prepare`] made these of them.
-    Panels(&'a [i32]),
-}
-
 /// See [`ops::conv`](crate::ops::conv()), with a plan for `p`.
 #[inline(always)]
 pub(in crate::arch) fn conv<S: Simd>(
     s: S,
     p: &Conv<'_>,
-    weights: Weights<'_>,
+    weights: Stored<'_>,
     input: &[i8],
     mut out: ConvOut<'_>,
     plan: &Plan,
@@ -312,7 +303,7 @@ impl Block<'_> {
     }
 
     #[inline(always)]
-    fn run<S: Simd, const NV: usize>(&self, s: S, weights: Weights<'_>, work: &mut Work, out: &mut ConvOut<'_>) {
+    fn run<S: Simd, const NV: usize>(&self, s: S, weights: Stored<'_>, work: &mut Work, out: &mut ConvOut<'_>) {
         let (p, plan) = (self.p, self.plan);
         let Work { cells, words, sums, acc } = work;
         let (lanes, tiles) = (NV * S::LANES, self.part.tiles());
@@ -320,23 +311,23 @@ impl Block<'_> {
         let (taps, rest) = words.split_at_mut(p.cin.div_ceil(2) * TAPS * lanes);
         let (panel, partial) = rest.split_at_mut(plan.panel_len::<S>(NV));
         let prepared = match weights {
-            Weights::Image(order) => {
+            Stored::Image(order) => {
                 weights::pack::<S, NV>(s, p, order, (self.first, self.count), taps);
                 &[]
             }
             // All blocks before this one have all vectors.
-            Weights::Panels(all) => &all[self.first / (plan.vectors * S::LANES) * plan.block_len::<S>(plan.vectors)..],
+            Stored::Panels(all) => &all[self.first / (plan.vectors * S::LANES) * plan.block_len::<S>(plan.vectors)..],
         };
         let columns = tiles * plan.method.out().1 * lanes;
         let cells = cells.chunks_exact(plan.rounds * tiles * across);
         for (i, (partial, cells)) in partial.chunks_exact_mut(columns).zip(cells).enumerate().take(down) {
             let panel = match weights {
-                Weights::Image(_) => {
+                Stored::Image(_) => {
                     self.transform::<S, NV>(s, i, taps, panel);
                     s.prefetch(self.next_weights(i, down));
                     &*panel
                 }
-                Weights::Panels(_) => &prepared[i * panel.len()..][..panel.len()],
+                Stored::Panels(_) => &prepared[i * panel.len()..][..panel.len()],
             };
             let needed = self.needed(i);
             let chunks = needed.div_ceil(TILES);
