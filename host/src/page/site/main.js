@@ -217,7 +217,7 @@ function first(place) {
   const wanted = Number(place.get("steps") ?? 0);
   return {
     seed: seed("seed"),
-    class: Math.min(Number(place.get("class") ?? chosen("class") ?? 0) || 0, classes - 1),
+    class: Math.min(Math.max(Math.trunc(place.get("class") ?? chosen("class")) || 0, 0), classes - 1),
     w: Math.fround(range.value),
     steps: divisors(steps).includes(wanted) ? wanted : steps,
   };
