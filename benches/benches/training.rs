@@ -6,9 +6,10 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use candle_core::{Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fewstep::nn::Engine;
 use fewstep::nn::kernels::{ConvShape, NormAct, NormScratch, Scratch};
+use fewstep::nn::{Engine, native, ops};
 use fewstep_benches::Numbers;
 
 fn conv(c: &mut Criterion) {
@@ -66,10 +67,35 @@ fn norm_act(c: &mut Criterion) {
     }
 }
 
+/// Residual blocks of the shipped teacher, which has five of each: by the kernels, and as candle's own operations.
+fn res_block(c: &mut Criterion) {
+    const BATCH: usize = 32;
+    for (name, side, channels) in [("14x14 32", 14, 32), ("7x7 64", 7, 64)] {
+        let mut n = Numbers::default();
+        let mut tensor = |shape: &[usize], deviation| {
+            Tensor::from_vec(n.normals(shape.iter().product(), deviation), shape, &Device::Cpu).unwrap()
+        };
+        let x = tensor(&[BATCH, side, side, channels], 1.0);
+        let affine = [0.1; 4].map(|deviation| tensor(&[BATCH, channels], deviation));
+        let affine = [&affine[0], &affine[1], &affine[2], &affine[3]];
+        let weights = [(); 2].map(|()| (tensor(&[channels, 3, 3, channels], 0.05), tensor(&[channels], 0.1)));
+        let weights = [&weights[0].0, &weights[0].1, &weights[1].0, &weights[1].1];
+        let mut group = c.benchmark_group("residual block, 32 pictures");
+        group.throughput(Throughput::Elements((BATCH * side * side * channels * channels * 9 * 2) as u64));
+        group.bench_function(BenchmarkId::new(name, Engine::current().name()), |b| {
+            b.iter(|| ops::res_block(black_box(&x), affine, weights).unwrap())
+        });
+        group.bench_function(BenchmarkId::new(name, "candle"), |b| {
+            b.iter(|| native::res_block(black_box(&x), affine, weights).unwrap())
+        });
+        group.finish();
+    }
+}
+
 /// Short runs: the whole set takes minutes, not tens of them.
 fn config() -> Criterion {
     Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
 }
 
-criterion_group!(name = training; config = config(); targets = conv, norm_act);
+criterion_group!(name = training; config = config(); targets = conv, norm_act, res_block);
 criterion_main!(training);
