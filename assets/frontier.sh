@@ -26,8 +26,19 @@ for shape in 24:3,1,4 24:2,3,3 32:1,2,2 32:4,1,4 32:2,5,3 40:4,2,4 32:6,4,6; do
 done
 "$fewstep" evaluate "${images[@]}" --data "$data" --features assets/fashion-mnist-features.safetensors --guidance 0,1 \
   --count 2000 --out "$runs/report"
-for image in "${images[@]}"; do
-  "$fewstep" inspect "$image" --json
-done >"$runs/shapes.json"
-mkdir -p assets/runs/frontier
-cp "$runs/report/report.json" "$runs/shapes.json" assets/runs/frontier/
+log=assets/runs/frontier
+mkdir -p "$log"
+# { "NAME": what inspect says, ... }
+{
+  separator='{'
+  for image in "${images[@]}"; do
+    name=$(basename "$image" .fsw)
+    printf '%s"%s": ' "$separator" "$name"
+    "$fewstep" inspect "$image" --json
+    separator=,
+    mkdir -p "$log/$name"
+    cp "$runs/$name/options.json" "$runs/$name/stats.jsonl" "$log/$name/"
+  done
+  printf '}\n'
+} >"$log/shapes.json"
+cp "$runs/report/report.json" "$log/"

@@ -116,7 +116,7 @@ pub fn run(args: Args) -> Result<()> {
             region.address
         );
         if let Some(key) = &key {
-            println!("signed             for the public key {:02x?}", key.public());
+            println!("signed             for the public key {:?}", key.public());
         }
     }
     Ok(())

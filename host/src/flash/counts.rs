@@ -57,7 +57,10 @@ pub fn parse(text: &str) -> Result<Vec<Count>> {
         #[serde(default)]
         count: Vec<Count>,
     }
-    Ok(toml::from_str::<File>(text).map_err(|e| anyhow::anyhow!("{}", e.to_string().trim_end()))?.count)
+    let file: File = toml::from_str(text).map_err(|e| {
+        anyhow::anyhow!("{}\ngive a file that `bench --board BOARD --out FILE` wrote", e.to_string().trim_end())
+    })?;
+    Ok(file.count)
 }
 
 /// The count of an image on a CPU.
