@@ -39,6 +39,16 @@ struct Layer {
     zp: i32,
 }
 
+type PreparedConv = fn(&Conv<'_>, &[i32], ConvIn<'_>, ConvOut<'_>);
+
+/// The weights of a layer as the backend prepares them, and what takes them; None where it does not.
+fn prepare(backend: Backend, p: &Conv<'_>, in_blocks: bool, input: ConvIn<'_>) -> Option<(PreparedConv, Vec<i32>)> {
+    let preparing = backend.kernels().preparing.filter(|_| matches!(input, ConvIn::I8(_)))?;
+    // More is allowed.
+    let mut panels = vec![0x5a5a_5a5a; (preparing.prepare)(p, in_blocks, &mut []) + 3];
+    ((preparing.prepare)(p, in_blocks, &mut panels) > 0).then_some((preparing.conv, panels))
+}
+
 /// All kinds of input and output of one layer, with whatever `q8`, `q16` and `weights` hold.
 fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights: &[i8], what: &str) {
     let &Layer { height, width, cin, cout, kernel, zp } = layer;
@@ -83,12 +93,9 @@ fn compare_conv(layer: &Layer, n: &mut Numbers, q8: &[i8], q16: &[i16], weights:
         };
         // One kind of output: what was prepared is before it.
         let compare_prepared = |backend: Backend, p: &Conv<'_>, in_blocks| {
-            let (ConvIn::I8(_), Some(preparing)) = (input, backend.kernels().preparing) else { return };
-            // More is allowed.
-            let mut panels = vec![0x5a5a_5a5a; (preparing.prepare)(p, in_blocks, &mut []) + 3];
-            if (preparing.prepare)(p, in_blocks, &mut panels) > 0 {
+            if let Some((conv, panels)) = prepare(backend, p, in_blocks, input) {
                 let mut sums = old.clone();
-                (preparing.conv)(&Conv { a: p.a * 250.0, ..*p }, &panels, input, ConvOut::I16Add(&mut sums));
+                conv(&Conv { a: p.a * 250.0, ..*p }, &panels, input, ConvOut::I16Add(&mut sums));
                 assert!(
                     sums == want.2,
                     "{} {what}, prepared: {height}x{width} {cin} to {cout}, kernel {kernel}, blocks {in_blocks}",
@@ -155,11 +162,9 @@ fn conv_of_four_bits() {
             for backend in Backend::all() {
                 let p = Conv { weights: int4, ..p };
                 assert!(run(backend, &p, input) == want, "{}: {cin} to {cout}, kernel {kernel}", backend.name());
-                let (ConvIn::I8(_), Some(preparing)) = (input, backend.kernels().preparing) else { continue };
-                let mut panels = vec![0x5a5a_5a5a; (preparing.prepare)(&p, false, &mut [])];
-                if (preparing.prepare)(&p, false, &mut panels) > 0 {
+                if let Some((conv, panels)) = prepare(backend, &p, false, input) {
                     let mut out = vec![0f32; height * width * cout];
-                    (preparing.conv)(&p, &panels, input, ConvOut::F32(&mut out));
+                    conv(&p, &panels, input, ConvOut::F32(&mut out));
                     assert!(bits(&out) == want.1, "{} prepared: {cin} to {cout}, kernel {kernel}", backend.name());
                 }
             }
