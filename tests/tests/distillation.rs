@@ -7,12 +7,12 @@ use std::f64::consts::FRAC_PI_2;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use fewstep::diffusion::{Denoise, angle, angle_towards, guided_v, mix, renoise_factors, rotate};
+use fewstep::diffusion::{Denoise, angle, angle_towards, from_batch, guided_v, mix, renoise_factors, rotate, to_byte};
 use fewstep::nn::{Engine, MAX_GUIDANCE, Precision, Query, UNet};
 use fewstep::noise::sample_noise;
 use fewstep::train::{
-    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Teacher,
-    Trajectories, Turn, WayOptions, Ways, Weight, Widened, halving_target, temperature,
+    Address, Angles, Batch, Grid, Guidance, Halving, Jump, Live, Moments, Objective, Renoise, Segments, Strengths,
+    Teacher, Trajectories, Turn, WayOptions, Ways, Weight, Widened, halving_target, temperature,
 };
 use fewstep_core::Direction;
 use fewstep_core::sampler::schedule;
@@ -857,6 +857,36 @@ fn widening_lands_where_wider_noise_does() {
     assert!(largest_difference(&values(&asked.v), &values(&student.forward(&query).unwrap())) < 1e-4);
 }
 
+/// Trajectories of one strength end in the pictures that the guided teacher draws there.
+#[test]
+fn trajectories_of_one_strength_end_in_its_pictures() {
+    Engine::select(Precision::F32).unwrap();
+    let folder = Folder::new("trajectories-one");
+    let (arch, teacher) = (tiny_arch(), random_net(&tiny_arch(), false, 21));
+    let options = WayOptions { count: 1, places: 1, fine: 3, strengths: Strengths::One(1.5), seed: 5 };
+    let ways = Ways::open(folder.path(), &arch, &teacher, options, &Device::Cpu).unwrap();
+    let names: Vec<String> = ["a", "b"].map(String::from).to_vec();
+    let drawn = ways.pictures(&arch, &names);
+    assert_eq!((drawn.len(), &drawn.class_names), (256, &names));
+    assert!(drawn.labels.iter().enumerate().all(|(i, c)| usize::from(*c) == i % 2));
+
+    let (n, len) = (256, arch.picture_len());
+    let file = folder.join("00000.safetensors");
+    let noise = fewstep::nn::read_tensors(&file, &Device::Cpu).unwrap().0.remove("0").unwrap();
+    let (h, w) = arch.level_size(0);
+    let mut z = noise.reshape((n, h, w, arch.patch_channels())).unwrap();
+    for step in 0..3 {
+        let phi = vec![angle(step, 3) as f32; n];
+        let query = Query { z: &z, phi: &phi, class: &drawn.labels, w: Some(&vec![1.5; n]), base: None };
+        z = rotate(&z, &guided_v(&teacher, &query).unwrap(), &vec![(FRAC_PI_2 / 3.0) as f32; n]).unwrap();
+    }
+    let expected = from_batch(&arch, &z).unwrap();
+    let differ = |(a, b): (&u8, f32)| a.abs_diff(to_byte(b)) > 0;
+    // Sums of other batches may round the other way.
+    let differing = drawn.pictures.iter().zip(expected).filter(|(a, b)| differ((a, *b))).count();
+    assert!(drawn.pictures.len() == n * len && differing < n * len / 1000, "{differing} of {}", n * len);
+}
+
 /// Trajectories are the guided teacher's DDIM steps from seeded noise; a step learns to land on the next place, from the
 /// teacher's state or from the student's own; what a folder holds already is read, and nothing else.
 #[test]
@@ -864,7 +894,7 @@ fn trajectories_are_the_teachers_way() {
     Engine::select(Precision::F32).unwrap();
     let folder = Folder::new("trajectories");
     let (arch, teacher) = (tiny_arch(), random_net(&tiny_arch(), false, 21));
-    let options = WayOptions { count: 10, places: 4, fine: 2, power: 2.0, seed: 5 };
+    let options = WayOptions { count: 10, places: 4, fine: 2, strengths: Strengths::Power(2.0), seed: 5 };
     let open = |o: WayOptions| Ways::open(folder.path(), &arch, &teacher, o, &Device::Cpu);
     open(options).unwrap();
     let file = folder.join("00000.safetensors");

@@ -8,7 +8,7 @@ use fewstep::data::Dataset;
 use fewstep::diffusion::{SampleRequest, Sampler, angle, rotate, sample, to_byte};
 use fewstep::evaluate::{Gaussian, Root};
 use fewstep::features::{Classifier, Extractor, FeatureArch, Training, train};
-use fewstep::matching::{Matched, View};
+use fewstep::matching::{Matched, Running, View};
 use fewstep::nn::{AdamWOptions, Engine, Kind, Precision, Query, UNet};
 use fewstep::train::{Address, Batch, Live, Objective, Phase, RunDir, Schedule, Widened};
 use fewstep_tests::{Folder, largest_difference, normals, random_net, squares, tiny_arch, values};
@@ -27,7 +27,7 @@ fn classifier() -> (Classifier, Dataset) {
 
 fn matched(views: Vec<View>, start: &UNet, widen: f64) -> Matched {
     let companion = Widened { start: start.clone(), steps: STEPS, widen, power: 1.0 };
-    Matched::new(views, STEPS, Box::new(companion), 7)
+    Matched::new(views, vec![0.0], STEPS, Box::new(companion), 7)
 }
 
 fn batch(first: usize, n: usize) -> Batch {
@@ -84,7 +84,7 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
     let (net, data) = classifier();
     let student = random_net(&tiny_arch(), true, 31);
     let live = Live::of(&student);
-    let view = || View::new(&net, &data, &tiny_arch(), &Device::Cpu).unwrap();
+    let view = || View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap();
     let one = matched(vec![view()], &student, 0.0);
     one.begin(&live).unwrap();
     let batch = batch(0, 8);
@@ -113,8 +113,8 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
     };
     let fresh = matched(vec![view()], &student, 0.0);
     fresh.begin(&live).unwrap();
-    let running = fewstep::matching::Running::load("drawn.0", view().width(), &saved(&fresh)).unwrap();
-    let (view, transport) = (view(), view().transport(&running));
+    let running = Running::load("drawn.0.0", view().width(), &saved(&fresh)).unwrap();
+    let (view, transports) = (view(), view().transports(&[running]));
     let features = |moved: &[Tensor; STEPS]| {
         let mut z = noise.clone();
         for (step, moved) in moved.iter().enumerate() {
@@ -125,7 +125,7 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
     };
     let zeros = noise.zeros_like().unwrap();
     let still = features(&[zeros.clone(), zeros.clone()]);
-    let goals = view.goals(&transport, &view.rows(&values(&still), &class), &Device::Cpu).unwrap();
+    let goals = view.led(&transports, &[0; 4], &view.rows(&values(&still), &class), &Device::Cpu).unwrap();
     let loss = |moved: &[Tensor; STEPS]| -> f64 {
         values(&(features(moved) - &goals).unwrap()).iter().map(|v| f64::from(*v).powi(2)).sum()
     };
@@ -156,10 +156,78 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
     }
 
     // Two views of one classifier ask for the same.
-    let twice = matched(vec![self::View::new(&net, &data, &tiny_arch(), &Device::Cpu).unwrap(), view], &student, 0.0);
+    let twice =
+        matched(vec![self::View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap(), view], &student, 0.0);
     twice.begin(&live).unwrap();
     let again = twice.targets(&batch, &live).unwrap();
     assert!(largest_difference(&values(&again.v), &values(&got.v)) < 1e-5);
+}
+
+/// Goals take turns: each picture is drawn with its goal's strength, and its features count in that goal's moments.
+#[test]
+fn each_goal_has_its_strength_and_its_moments() {
+    let (net, data) = classifier();
+    let other = Dataset { pictures: data.pictures.iter().map(|v| 255 - v).collect(), ..data.clone() };
+    let student = random_net(&tiny_arch(), true, 31);
+    let live = Live::of(&student);
+    let view = View::new(&net, &[&data, &other], &tiny_arch(), &Device::Cpu).unwrap();
+    let strengths = [0.0, 1.5];
+    let companion = Widened { start: student.clone(), steps: STEPS, widen: 0.0, power: 1.0 };
+    let objective = Matched::new(vec![view], strengths.to_vec(), STEPS, Box::new(companion), 7);
+    let moments = || {
+        let mut tensors = Default::default();
+        objective.save(&mut tensors).unwrap();
+        let width = objective.views[0].width();
+        [0, 1].map(|goal| Running::load(&format!("drawn.0.{goal}"), width, &tensors).unwrap())
+    };
+    objective.begin(&live).unwrap();
+    let before = moments();
+    assert_ne!(before[0], before[1]);
+
+    // Pictures 2, 4, 6, 8, 10, 12 of a whole batch, in two parts that come in the other order.
+    let batches = [batch(6, 7), batch(2, 4)];
+    let asked: Vec<_> = batches.iter().map(|batch| objective.targets(batch, &live).unwrap()).collect();
+    assert_eq!(asked[0].w.as_ref().unwrap()[..4 * STEPS], [[1.5, 0.0, 1.5, 0.0], [1.5, 0.0, 1.5, 0.0]].concat());
+    assert_eq!(asked[1].w.as_ref().unwrap()[..2 * STEPS], [[1.5, 0.0], [1.5, 0.0]].concat());
+    for asked in &asked {
+        let rows = asked.w.iter().flatten().zip(asked.weight.iter().flatten());
+        for (w, weight) in rows.filter(|(w, _)| !strengths.contains(w)) {
+            let nearest = w.abs().min((w - 1.5).abs());
+            assert!((weight - nearest / (nearest + 0.3)).abs() < 1e-6, "{w}: {weight}");
+        }
+    }
+
+    objective.begin(&live).unwrap();
+    let after = moments();
+    for (goal, w) in strengths.into_iter().enumerate() {
+        let of = |batch: &Batch| -> Vec<u32> {
+            let number = |i: &u32| batch.address.first + *i as usize;
+            (0..batch.class.len() as u32).filter(|i| number(i) % 2 == 0 && number(i) / 2 % 2 == goal).collect()
+        };
+        let rows: Vec<Array2<f64>> = batches
+            .iter()
+            .rev()
+            .map(|batch| {
+                let part = batch.part(&of(batch)).unwrap();
+                let n = part.class.len();
+                let mut z = part.eps.clone();
+                for step in 0..STEPS {
+                    let (phi, w) = (vec![angle(step, STEPS) as f32; n], vec![w; n]);
+                    let v = student.forward(&part.query(&z, &phi, &w)).unwrap();
+                    z = rotate(&z, &v, &vec![(FRAC_PI_2 / STEPS as f64) as f32; n]).unwrap();
+                }
+                let view = &objective.views[0];
+                view.rows(&values(&view.features(&z).unwrap()), &part.class)
+            })
+            .collect();
+        let rows = ndarray::concatenate(ndarray::Axis(0), &[rows[0].view(), rows[1].view()]).unwrap();
+        assert_eq!(rows.nrows(), 3);
+        let mut followed = before[goal].clone();
+        followed.follow(rows.view());
+        let (a, b) = (followed.gaussian(), after[goal].gaussian());
+        assert!(a.mean.iter().zip(&b.mean).all(|(a, b)| (a - b).abs() < 1e-5));
+        assert!(a.covariance.iter().zip(&b.covariance).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
 }
 
 /// Parts of a batch that hold one kind of picture alone, and the order of parts.
@@ -168,22 +236,22 @@ fn every_second_picture_of_a_batch_is_matched() {
     let (net, data) = classifier();
     let student = random_net(&tiny_arch(), true, 31);
     let live = Live::of(&student);
-    let objective = matched(vec![View::new(&net, &data, &tiny_arch(), &Device::Cpu).unwrap()], &student, 0.1);
+    let objective = matched(vec![View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap()], &student, 0.1);
     objective.begin(&live).unwrap();
     let rows = |first, n| objective.targets(&batch(first, n), &live).unwrap().phi.len();
     assert_eq!((rows(0, 1), rows(1, 1), rows(0, 2), rows(1, 3)), (STEPS, 1, STEPS + 1, STEPS + 2));
 }
 
-/// From pictures of noise a random student comes nearer to the data set.
+/// From pictures of noise a random student comes nearer to what is wanted, at the goal's strength.
 #[test]
 fn the_distance_falls() {
     let (net, data) = classifier();
     let folder = Folder::new("matching");
     let start = random_net(&tiny_arch(), true, 51);
-    let distance = |net: &Classifier, student: &UNet| {
+    let distance = |student: &UNet, w: f32| {
         let classes = (0..256).map(|i| i % 2).collect();
         let request =
-            SampleRequest { steps: STEPS, seed: 900, classes, w: 0.0, sampler: Sampler::Deterministic, bases: vec![] };
+            SampleRequest { steps: STEPS, seed: 900, classes, w, sampler: Sampler::Deterministic, bases: vec![] };
         let drawn = sample(student, &request, &Device::Cpu, |_| ()).unwrap();
         let bytes: Vec<u8> = drawn.into_iter().map(to_byte).collect();
         let seen = net.extract(&bytes).unwrap();
@@ -192,21 +260,26 @@ fn the_distance_falls() {
         let real = Array2::from_shape_vec((data.len(), real.width), real.features).unwrap();
         Root::new(Gaussian::of(real.view())).distance(&Gaussian::of(features.view()))
     };
-    let run = RunDir::open(folder.path(), &serde_json::json!({}), false).unwrap();
-    let phase = Phase {
-        name: "student-2-finished",
-        net: start.clone(),
-        kind: Kind::Student(STEPS),
-        auxiliary: None,
-        schedule: Schedule { pictures: 6400, batch: 32, lr: 3e-3, constant: 0.0 },
-        optimizer: AdamWOptions { ema: 0.9, ..AdamWOptions::default() },
-        seed: 3,
-        data: &data,
-        device: &Device::Cpu,
-        run: &run,
-    };
-    let view = View::new(&net, &data, &tiny_arch(), &Device::Cpu).unwrap();
-    let finished = phase.run(&matched(vec![view], &start, 0.0)).unwrap();
-    let (before, after) = (distance(&net, &start), distance(&net, &finished));
-    assert!(after < 0.7 * before, "{before} to {after}");
+    for w in [0.0, 3.0] {
+        let run = RunDir::open(&folder.join(&format!("{w}")), &serde_json::json!({}), false).unwrap();
+        let phase = Phase {
+            name: "student-2-finished",
+            net: start.clone(),
+            kind: Kind::Student(STEPS),
+            auxiliary: None,
+            schedule: Schedule { pictures: 12_800, batch: 32, lr: 3e-3, constant: 0.0 },
+            optimizer: AdamWOptions { ema: 0.9, ..AdamWOptions::default() },
+            seed: 3,
+            data: &data,
+            device: &Device::Cpu,
+            run: &run,
+        };
+        let view = View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap();
+        // Of the companion's strengths, few are near the higher goal's.
+        let companion =
+            Widened { start: start.clone(), steps: STEPS, widen: 0.0, power: if w > 0.0 { 8.0 } else { 1.0 } };
+        let finished = phase.run(&Matched::new(vec![view], vec![w], STEPS, Box::new(companion), 7)).unwrap();
+        let (before, after) = (distance(&start, w), distance(&finished, w));
+        assert!(after < 0.7 * before, "{w}: {before} to {after}");
+    }
 }

@@ -302,7 +302,7 @@ fn killed_finishing_ends_with_the_same_bits() {
         .unwrap();
     let options = format!(
         "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
-        --precision f32 --finish match --features {} --widen 0.1 --finish-images 320",
+        --precision f32 --finish match --features {} --match-guidance 1.5 --trajectories 256 --widen 0.1 --finish-images 320",
         classifier.display()
     );
     let whole_match = distil("whole-match", &options);

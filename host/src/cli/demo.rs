@@ -116,6 +116,7 @@ fn distil_small(
         rounds: halving_rounds(&[4], 8, 5_120 * budget, 1, 5e-4)?,
         finish: None,
         classifiers: Vec::new(),
+        matched_strengths: Vec::new(),
         roundings: Vec::new(),
         batch: 64,
         seed,

@@ -9,7 +9,7 @@ use crate::distill::{
 use crate::features::{Classifier, Extractor};
 use crate::files;
 use crate::matching;
-use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES};
+use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES, MAX_GUIDANCE};
 use crate::quant::WeightForm;
 use crate::train::RunDir;
 use anyhow::{Context, Result, ensure};
@@ -120,7 +120,8 @@ struct FinishingArgs {
     #[arg(long, value_name = "WEIGHT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     finish_anchor: Option<f64>,
-    /// --finish traj: how many trajectories of the teacher are drawn [default: 16384]
+    /// --finish traj, --match-guidance: how many trajectories of the teacher are drawn [default: 16384; 4096 for each
+    /// strength]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     trajectories: Option<usize>,
@@ -133,7 +134,12 @@ struct FinishingArgs {
     #[arg(long, value_name = "FILE", value_delimiter = ',')]
     #[serde(skip)]
     features: Option<Vec<PathBuf>>,
-    /// Their hashes.
+    /// --finish match: strengths at which pictures are to be spread as the teacher's own, besides 0, where they are to be
+    /// spread as the data set's
+    #[arg(long, value_name = "W", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    match_guidance: Option<Vec<f32>>,
+    /// The classifiers' hashes.
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     features_sha256: Option<Vec<String>>,
@@ -173,7 +179,12 @@ impl FinishingArgs {
                 self.own_states.get_or_insert(0.5);
             }
             Some(Finishing::Wide) => drop(self.widen.get_or_insert(0.1)),
-            Some(Finishing::Match) => drop(self.widen.get_or_insert(0.0)),
+            Some(Finishing::Match) => {
+                self.widen.get_or_insert(0.0);
+                if self.match_guidance.is_some() {
+                    self.trajectories.get_or_insert(4096);
+                }
+            }
             None => {}
         }
         let [mm, traj, wide, matched] =
@@ -187,9 +198,15 @@ impl FinishingArgs {
             ("--finish-images", self.finish_images.is_some(), finish.is_some(), "mm, traj, wide or match"),
             ("--finish-lr", self.finish_lr.is_some(), finish.is_some(), "mm, traj, wide or match"),
             ("--finish-anchor", self.finish_anchor.is_some(), mm, "mm"),
-            ("--trajectories", self.trajectories.is_some(), traj, "traj"),
+            (
+                "--trajectories",
+                self.trajectories.is_some(),
+                traj || self.match_guidance.is_some(),
+                "traj or, with --match-guidance, match",
+            ),
             ("--widen", self.widen.is_some(), wide || matched, "wide or match"),
             ("--features", self.features.is_some(), matched, "match"),
+            ("--match-guidance", self.match_guidance.is_some(), matched, "match"),
             ("--own-states", self.own_states.is_some(), traj, "traj"),
         ] {
             ensure!(!given || used, "{name} means nothing here; it belongs to --finish {with}");
@@ -228,6 +245,14 @@ impl FinishingArgs {
         }
         if let Some(a) = self.widen {
             ensure!((0.0..=1.0).contains(&a), "--widen {a}: give a number from 0 to 1");
+        }
+        for (i, w) in self.match_guidance.iter().flatten().enumerate() {
+            ensure!(
+                *w > 0.0
+                    && f64::from(*w) <= MAX_GUIDANCE
+                    && !self.match_guidance.iter().flatten().take(i).any(|v| v == w),
+                "--match-guidance {w}: give strengths above 0, at most {MAX_GUIDANCE}, each once"
+            );
         }
         if let Some(own) = self.own_states {
             ensure!((0.0..=1.0).contains(&own), "--own-states {own}: give a share from 0 to 1");
@@ -346,7 +371,10 @@ impl Args {
                 anchor: f.finish_anchor.unwrap_or_default(),
                 auxiliary_updates: 1,
             },
-            Finishing::Match => FinishBy::Matched { widen: f.widen.unwrap_or_default() },
+            Finishing::Match => FinishBy::Matched {
+                widen: f.widen.unwrap_or_default(),
+                trajectories: f.trajectories.unwrap_or_default(),
+            },
             Finishing::Wide => FinishBy::Widened { widen: f.widen.unwrap_or_default() },
             Finishing::Traj => FinishBy::Trajectories {
                 count: f.trajectories.unwrap_or_default(),
@@ -454,6 +482,7 @@ pub fn run(mut args: Args) -> Result<()> {
         rounds,
         finish: args.finish(),
         classifiers,
+        matched_strengths: args.finishing.match_guidance.clone().unwrap_or_default(),
         roundings,
         batch: t.batch,
         seed: t.seed,

@@ -20,8 +20,8 @@ use crate::matching::{Matched, View};
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
 use crate::quant::{Finetune, prepare};
 use crate::train::{
-    Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments, Trajectories, WayOptions,
-    Ways, Widened,
+    Angles, Guidance, Halving, Jump, Moments, Objective, Phase, RunDir, Schedule, Segments, Strengths, Trajectories,
+    WayOptions, Ways, Widened,
 };
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
@@ -29,6 +29,9 @@ use fewstep_core::Direction;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Steps (DDIM) of the teacher's pictures that [`FinishBy::Matched`] compares with.
+const WANTED_STEPS: usize = 64;
 
 /// How to distil.
 pub struct Plan {
@@ -52,6 +55,8 @@ pub struct Plan {
     pub finish: Option<Finish>,
     /// In whose features [`FinishBy::Matched`] compares.
     pub classifiers: Vec<Classifier>,
+    /// Strengths above 0 at which it compares with the teacher's own pictures; without guidance it does with the data set.
+    pub matched_strengths: Vec<f32>,
     /// What follows that.
     pub roundings: Vec<Rounding>,
     pub batch: usize,
@@ -269,8 +274,15 @@ impl Distiller<'_> {
                 })
             }
             FinishBy::Widened { widen } => Box::new(widened(widen)),
-            FinishBy::Matched { widen } => {
-                Box::new(Matched::new(self.views()?, steps, Box::new(widened(widen)), self.plan.seed))
+            FinishBy::Matched { widen, trajectories } => {
+                let strengths = [&[0.0], &self.plan.matched_strengths[..]].concat();
+                Box::new(Matched::new(
+                    self.views(trajectories)?,
+                    strengths,
+                    steps,
+                    Box::new(widened(widen)),
+                    self.plan.seed,
+                ))
             }
             FinishBy::Trajectories { count, own } => Box::new(Trajectories { ways: self.ways(count)?, steps, own }),
         };
@@ -287,18 +299,33 @@ impl Distiller<'_> {
         })
     }
 
-    /// How each classifier sees the data set.
-    fn views(&self) -> Result<Vec<View>> {
+    /// How each classifier sees the data set, and `count` pictures of the teacher's with each strength.
+    fn views(&self, count: usize) -> Result<Vec<View>> {
+        let strengths = self.plan.matched_strengths.iter();
+        let drawn = strengths.map(|w| self.teachers_pictures(*w, count)).collect::<Result<Vec<_>>>()?;
+        let goals: Vec<&Dataset> = [self.data].into_iter().chain(&drawn).collect();
         let classifiers = self.plan.classifiers.iter();
-        classifiers.map(|net| View::new(net, self.data, &self.plan.arch, self.device)).collect()
+        classifiers.map(|net| View::new(net, &goals, &self.plan.arch, self.device)).collect()
+    }
+
+    /// What the guided teacher draws with a strength, drawn once.
+    fn teachers_pictures(&self, w: f32, count: usize) -> Result<Dataset> {
+        let options =
+            WayOptions { count, places: 1, fine: WANTED_STEPS, strengths: Strengths::One(w), seed: self.plan.seed };
+        let ways = self.open_ways(&format!("teacher-w{w}"), options)?;
+        Ok(ways.pictures(&self.plan.arch, self.teacher.class_names()))
     }
 
     /// The teacher's trajectories, with places for every kept student.
     fn ways(&self, count: usize) -> Result<Ways> {
         let places = self.plan.rounds.iter().filter(|r| r.keep).map(|r| r.steps).max().unwrap_or(1);
-        let options =
-            WayOptions { count, places, fine: default_fine(places), power: self.plan.power, seed: self.plan.seed };
-        Ways::open(&self.run.path("trajectories"), &self.plan.arch, &*self.teacher.denoiser(), options, self.device)
+        let strengths = Strengths::Power(self.plan.power);
+        let options = WayOptions { count, places, fine: default_fine(places), strengths, seed: self.plan.seed };
+        self.open_ways("trajectories", options)
+    }
+
+    fn open_ways(&self, folder: &str, options: WayOptions) -> Result<Ways> {
+        Ways::open(&self.run.path(folder), &self.plan.arch, &*self.teacher.denoiser(), options, self.device)
     }
 
     /// Fine-tuning through the rounding.

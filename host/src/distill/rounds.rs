@@ -102,7 +102,8 @@ pub enum Finishing {
     Traj,
     /// a wider start: steps land where the student as it was lands from noise of a higher temperature
     Wide,
-    /// without guidance, pictures spread as the data set's, in the features of classifiers; else as wide
+    /// pictures spread as the data set's without guidance, in the features of classifiers, and as the teacher's with
+    /// strengths that --match-guidance names; else as wide
     Match,
 }
 
@@ -126,8 +127,9 @@ pub enum FinishBy {
     Trajectories { count: usize, own: f64 },
     /// [`crate::train::Widened`]: how much wider.
     Widened { widen: f64 },
-    /// [`crate::matching::Matched`] in the features of the plan's classifiers, beside [`crate::train::Widened`].
-    Matched { widen: f64 },
+    /// [`crate::matching::Matched`] in the features of the plan's classifiers, beside [`crate::train::Widened`]; how many
+    /// trajectories of the teacher are drawn with each of the plan's strengths.
+    Matched { widen: f64, trajectories: usize },
 }
 
 /// Fine-tuning of a kept student through its rounding: [`crate::quant::Finetune`].

@@ -1,5 +1,5 @@
-//! Finishing in the features of frozen classifiers: what a student draws without guidance is to be spread there as the
-//! data set is.
+//! Finishing in the features of frozen classifiers: what a student draws is to be spread there as pictures
+//! that are wanted: without guidance as the data set is, with it as the teacher's own.
 
 mod objective;
 mod running;

@@ -6,8 +6,8 @@ use candle_core::{Device, Tensor};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use std::collections::BTreeMap;
 
-/// Share of a batch's moments in the running ones: of 32 pictures a batch the last thousand count.
-const SHARE: f64 = 0.04;
+/// Share of a picture's moments in the running ones: the last thousand or so count.
+const SHARE: f64 = 0.04 / 32.0;
 
 /// Moments of features, each batch's a share of them. Their values are f32, as a saved state's are, so that a killed run
 /// goes on with the same bits; the features' origin is near their mean, against cancellation.
@@ -28,8 +28,8 @@ impl Running {
 
     /// Moves towards the moments of a batch.
     pub fn follow(&mut self, batch: ArrayView2<f64>) {
-        let newer = Running::of(batch);
-        let step = |old: &mut f32, new: &f32| *old += ((f64::from(*new) - f64::from(*old)) * SHARE) as f32;
+        let (newer, share) = (Running::of(batch), (batch.nrows() as f64 * SHARE).min(1.0));
+        let step = |old: &mut f32, new: &f32| *old += ((f64::from(*new) - f64::from(*old)) * share) as f32;
         self.mean.zip_mut_with(&newer.mean, step);
         self.second.zip_mut_with(&newer.second, step);
     }
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!((g.mean, g.covariance), (vec![2.0, 1.0], arr2(&[[1.0, 1.0], [1.0, 1.0]])));
         running.follow(arr2(&[[7.0, 1.0]]).view());
         assert!((running.gaussian().mean[0] - (2.0 + 5.0 * SHARE)).abs() < 1e-6);
-        for _ in 0..1000 {
+        for _ in 0..10_000 {
             running.follow(first.view());
         }
         assert!((running.gaussian().covariance[[0, 1]] - 1.0).abs() < 1e-4, "{running:?}");

@@ -1,35 +1,49 @@
-//! What a classifier sees: of the data set, and of what a network draws.
+//! What a classifier sees: of pictures that are to be drawn, and of those that a network draws.
 
 use super::running::Running;
 use crate::data::Dataset;
 use crate::evaluate::{Gaussian, Root};
 use crate::features::{Classifier, FeatureArch};
 use crate::nn::{Arch, Params};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, Array2, ArrayView1};
 
-/// Most pictures of a data set that its Gaussian is made of, evenly spread over it.
+/// Most pictures of a goal that its Gaussian is made of, evenly spread over it.
 const MOST_PICTURES: usize = 20_000;
 /// Variance that every direction is given, so that what hardly varies hardly moves; features' own are 1 in the mean.
 const RIDGE: f64 = 1e-4;
 
-/// A frozen classifier, and the Gaussian of a data set in its features. Beside the features of a picture stands its
+/// A frozen classifier, and the Gaussians of pictures in its features. Beside the features of a picture stands its
 /// class, so that a class's mean counts as much as the mean of all.
 pub struct View {
     /// Its parameters are on the network's device.
     classifier: Classifier,
     /// Side of the patches of the network that draws.
     patch: usize,
-    /// Mean of the data set's rows, [d]; rows are counted from there.
+    /// Mean of the first goal's rows, [d]; rows are counted from there.
     origin: Array1<f64>,
-    reference: Root,
+    goals: Vec<Goal>,
 }
 
-/// The optimal transport from what is drawn to the data set, both as Gaussians.
+/// The Gaussian of pictures that are to be drawn.
+struct Goal {
+    mean: Array1<f64>,
+    root: Root,
+}
+
+/// The optimal transport from what is drawn to a goal, both as Gaussians.
 pub struct Transport {
     from: Array1<f64>,
     matrix: Array2<f64>,
+    to: Array1<f64>,
+}
+
+impl Transport {
+    /// Where it takes a row.
+    fn led(&self, row: ArrayView1<f64>) -> Array1<f64> {
+        (&row - &self.from).dot(&self.matrix) + &self.to
+    }
 }
 
 /// Says whether a classifier is one of pictures that a network of shape `arch` draws.
@@ -65,32 +79,39 @@ fn beside(arch: &FeatureArch, features: &[f32], class: &[u16]) -> Array2<f64> {
     Array2::from_shape_fn((class.len(), count + arch.classes), value)
 }
 
+/// Rows of a data set's pictures.
+fn seen(classifier: &Classifier, data: &Dataset) -> Result<Array2<f64>> {
+    let count = data.len().min(MOST_PICTURES);
+    let picks = || (0..count).map(|i| i * data.len() / count);
+    let pictures: Vec<u8> = picks().flat_map(|i| data.picture(i).iter().copied()).collect();
+    let labels: Vec<u16> = picks().map(|i| data.labels[i]).collect();
+    Ok(beside(&classifier.arch, &classifier.extract(&pictures)?.features, &labels))
+}
+
 fn ridged(mut gaussian: Gaussian) -> Gaussian {
     gaussian.covariance.diag_mut().map_inplace(|v| *v += RIDGE);
     gaussian
 }
 
 impl View {
-    /// How `classifier` sees `data`, for a network of shape `arch`.
+    /// How `classifier` sees pictures that are to be drawn, at least one set of them, by a network of shape `arch`.
     ///
     /// # Errors
     /// When it is a classifier of other pictures.
-    pub fn new(classifier: &Classifier, data: &Dataset, arch: &Arch, device: &Device) -> Result<View> {
+    pub fn new(classifier: &Classifier, goals: &[&Dataset], arch: &Arch, device: &Device) -> Result<View> {
         check(&classifier.arch, arch)?;
-        let count = data.len().min(MOST_PICTURES);
-        let picks = || (0..count).map(|i| i * data.len() / count);
-        let pictures: Vec<u8> = picks().flat_map(|i| data.picture(i).iter().copied()).collect();
-        let labels: Vec<u16> = picks().map(|i| data.labels[i]).collect();
-        let seen = classifier.extract(&pictures)?;
+        let rows: Vec<Array2<f64>> = goals.iter().map(|goal| seen(classifier, goal)).collect::<Result<_>>()?;
+        let first = rows.first().context("pictures that are to be drawn")?;
+        let origin = Array1::from(Running::of(first.view()).gaussian().mean);
+        let goal = |rows: Array2<f64>| {
+            let gaussian = ridged(Running::of((rows - &origin).view()).gaussian());
+            Goal { mean: Array1::from(gaussian.mean.clone()), root: Root::new(gaussian) }
+        };
+        let goals = rows.into_iter().map(goal).collect();
         let tensors = classifier.params.tensors().iter();
         let tensors = tensors.map(|(k, t)| Ok((k.clone(), t.to_device(device)?))).collect::<Result<_>>()?;
         let classifier = Classifier { params: Params::frozen(tensors), ..classifier.clone() };
-        let rows = beside(&classifier.arch, &seen.features, &labels);
-        let origin = Array1::from(Running::of(rows.view()).gaussian().mean);
-        let mut gaussian = Running::of((rows - &origin).view()).gaussian();
-        // The origin is the mean but for its rounding.
-        gaussian.mean.fill(0.0);
-        Ok(View { classifier, patch: arch.patch, origin, reference: Root::new(ridged(gaussian)) })
+        Ok(View { classifier, patch: arch.patch, origin, goals })
     }
 
     /// Number of values in a row.
@@ -117,18 +138,21 @@ impl View {
         self.classifier.forward(&x, None)?.0 * f64::from(self.classifier.scale)
     }
 
-    /// From what is drawn to the data set.
-    pub fn transport(&self, drawn: &Running) -> Transport {
-        let gaussian = ridged(drawn.gaussian());
-        Transport { matrix: self.reference.transport(&gaussian), from: gaussian.mean.into() }
+    /// From what is drawn to the goals, one for each.
+    pub fn transports(&self, drawn: &[Running]) -> Vec<Transport> {
+        let transport = |(goal, drawn): (&Goal, &Running)| {
+            let gaussian = ridged(drawn.gaussian());
+            Transport { matrix: goal.root.transport(&gaussian), from: gaussian.mean.into(), to: goal.mean.clone() }
+        };
+        self.goals.iter().zip(drawn).map(transport).collect()
     }
 
-    /// Where `transport` takes the features of rows: [n, F].
-    pub fn goals(&self, transport: &Transport, rows: &Array2<f64>, device: &Device) -> Result<Tensor> {
-        let goals = (rows - &transport.from).dot(&transport.matrix) + &self.origin;
-        let goals = goals.slice(s![.., ..self.classifier.arch.features]);
-        let values: Vec<f32> = goals.iter().map(|v| *v as f32).collect();
-        Ok(Tensor::from_vec(values, goals.dim(), device)?)
+    /// Where the features of rows are to go, [n, F]: row i by transport `goal[i]`.
+    pub fn led(&self, transports: &[Transport], goal: &[usize], rows: &Array2<f64>, device: &Device) -> Result<Tensor> {
+        let features = self.classifier.arch.features;
+        let led = rows.rows().into_iter().zip(goal).map(|(row, goal)| transports[*goal].led(row) + &self.origin);
+        let values: Vec<f32> = led.flat_map(|row| row.into_iter().take(features).map(|v| v as f32)).collect();
+        Ok(Tensor::from_vec(values, (rows.nrows(), features), device)?)
     }
 }
 
@@ -166,33 +190,45 @@ mod tests {
         let (data, net) = (data(6), classifier());
         let seen = net.extract(&data.pictures).unwrap();
         for patch in [1, 2, 4] {
-            let view = View::new(&net, &data, &arch(patch), &Device::Cpu).unwrap();
+            let view = View::new(&net, &[&data], &arch(patch), &Device::Cpu).unwrap();
             let signed: Vec<f32> = data.pictures.iter().map(|v| crate::diffusion::to_signed(*v)).collect();
             let z = to_batch(&arch(patch), &signed, &Device::Cpu).unwrap();
             let got: Vec<f32> = view.features(&z).unwrap().flatten_all().unwrap().to_vec1().unwrap();
             assert!(got.iter().zip(&seen.features).all(|(a, b)| (a - b).abs() < 1e-5), "patches of {patch}");
         }
         let other = Arch { classes: 3, ..arch(2) };
-        assert!(View::new(&net, &data, &other, &Device::Cpu).is_err());
+        assert!(View::new(&net, &[&data], &other, &Device::Cpu).is_err());
     }
 
-    /// What is drawn as the data set is stays; what is not goes to rows with the data set's mean and covariance.
+    /// What is drawn as a goal is stays; what is not goes to rows with the goal's mean and covariance.
     #[test]
-    fn the_transport_leads_to_the_data_set() {
+    fn the_transports_lead_to_their_goals() {
         Engine::select(Precision::F32).unwrap();
-        let (data, net) = (data(400), classifier());
-        let view = View::new(&net, &data, &arch(2), &Device::Cpu).unwrap();
-        let rows = view.rows(&net.extract(&data.pictures).unwrap().features, &data.labels);
-        let distance = |rows: &Array2<f64>| view.reference.distance(&ridged(Running::of(rows.view()).gaussian()));
-        assert!(distance(&rows).abs() < 1e-4, "{}", distance(&rows));
-        let moved = (&rows * 1.3) + 0.2;
-        let running = Running::of(moved.view());
-        let transport = view.transport(&running);
-        let before = distance(&moved);
-        assert!(before > 0.1);
-        let led = (&moved - &transport.from).dot(&transport.matrix);
-        assert!(distance(&led).abs() < 1e-3 * before, "{} of {before}", distance(&led));
-        let goals = view.goals(&transport, &moved, &Device::Cpu).unwrap();
-        assert_eq!(goals.dims(), [400, 6]);
+        let (first, net) = (data(400), classifier());
+        let second = Dataset { pictures: first.pictures.iter().map(|v| v / 2).collect(), ..first.clone() };
+        let view = View::new(&net, &[&first, &second], &arch(2), &Device::Cpu).unwrap();
+        let rows_of = |d: &Dataset| view.rows(&net.extract(&d.pictures).unwrap().features, &d.labels);
+        for (goal, data) in [&first, &second].into_iter().enumerate() {
+            let rows = rows_of(data);
+            let root = &view.goals[goal].root;
+            let distance = |rows: &Array2<f64>| root.distance(&ridged(Running::of(rows.view()).gaussian()));
+            assert!(distance(&rows).abs() < 1e-4, "{}", distance(&rows));
+            let moved = (&rows * 1.3) + 0.2;
+            let running = Running::of(moved.view());
+            let transports = view.transports(&[running.clone(), running]);
+            let before = distance(&moved);
+            assert!(before > 0.1);
+            let led = Array2::from_shape_fn(moved.dim(), |(i, k)| transports[goal].led(moved.row(i))[k]);
+            assert!(distance(&led).abs() < 1e-3 * before, "{} of {before}", distance(&led));
+            // Features are counted from zero again, and each row goes to its own goal.
+            let of = |i: usize| if i.is_multiple_of(3) { goal } else { 1 - goal };
+            let which: Vec<usize> = (0..400).map(of).collect();
+            let features = view.led(&transports, &which, &moved, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
+            for (i, row) in features.iter().enumerate() {
+                let to = transports[which[i]].led(moved.row(i)) + &view.origin;
+                assert!(row.len() == 6 && row.iter().zip(&to).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
+            }
+        }
+        assert!(view.goals[1].root.distance(&ridged(Running::of(rows_of(&first).view()).gaussian())) > 0.1);
     }
 }

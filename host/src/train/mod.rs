@@ -28,6 +28,6 @@ pub use phase::{Phase, Schedule};
 pub(crate) use phase::{save_interval, sum_gradients};
 pub use run_dir::RunDir;
 pub use segments::{Angles, Grid, Jump, Segments, Weight, landing_v};
-pub use trajectories::{Trajectories, WayOptions, Ways};
+pub use trajectories::{Strengths, Trajectories, WayOptions, Ways};
 pub(crate) use walk::walk;
 pub use widened::{Widened, temperature};

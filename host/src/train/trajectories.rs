@@ -6,7 +6,8 @@ use super::live::Live;
 use super::objective::{Objective, Targets, strength};
 use super::segments::landing_v;
 use super::walk::walk;
-use crate::diffusion::{Denoise, angle, guided_v, rotate};
+use crate::data::Dataset;
+use crate::diffusion::{Denoise, angle, depth_to_space, guided_v, rotate, to_byte};
 use crate::nn::{Arch, Query, read_tensors, write_tensors};
 use crate::noise::{Purpose, Stream};
 use crate::progress::Progress;
@@ -22,6 +23,15 @@ const FILE_WAYS: usize = 256;
 /// Ways drawn at once by a thread.
 const BATCH: usize = 32;
 
+/// How the strengths of ways are chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Strengths {
+    /// 4 u^power, u ~ U[0, 1].
+    Power(f64),
+    /// The same for all.
+    One(f32),
+}
+
 /// Which ways are drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WayOptions {
@@ -31,8 +41,7 @@ pub struct WayOptions {
     pub places: usize,
     /// Teacher steps (DDIM) from place to place.
     pub fine: usize,
-    /// Strengths are drawn as 4 u^power.
-    pub power: f64,
+    pub strengths: Strengths,
     pub seed: u64,
 }
 
@@ -70,8 +79,11 @@ impl Ways {
             let first = file * FILE_WAYS;
             let numbers = Stream::new(o.seed, Purpose::Trajectories, 0, u32::MAX);
             let class: Vec<u16> = (first..first + FILE_WAYS).map(|i| (i % arch.classes) as u16).collect();
-            let w: Vec<f32> =
-                (first..first + FILE_WAYS).map(|i| strength(numbers.uniforms(i as u32)[0], o.power)).collect();
+            let strength_of = |i: usize| match o.strengths {
+                Strengths::Power(power) => strength(numbers.uniforms(i as u32)[0], power),
+                Strengths::One(w) => w,
+            };
+            let w: Vec<f32> = (first..first + FILE_WAYS).map(strength_of).collect();
             let states = if path.exists() {
                 read += 1;
                 progress.start_at((read * FILE_WAYS) as u64);
@@ -88,6 +100,23 @@ impl Ways {
         }
         progress.finish(&format!("{read} of {files} files were there"));
         Ok(ways)
+    }
+
+    /// The pictures at their ends, with the names of the classes.
+    pub fn pictures(&self, arch: &Arch, class_names: &[String]) -> Dataset {
+        let ends = &self.states[self.options.places];
+        let mut values = vec![0.0; ends.len()];
+        for (z, picture) in ends.chunks_exact(self.len).zip(values.chunks_exact_mut(self.len)) {
+            depth_to_space(arch, z, picture);
+        }
+        Dataset {
+            height: arch.height,
+            width: arch.width,
+            channels: arch.channels,
+            class_names: class_names.to_vec(),
+            pictures: values.into_iter().map(to_byte).collect(),
+            labels: self.class.clone(),
+        }
     }
 
     /// States of these ways at these places, in a batch like `like`.
@@ -135,7 +164,11 @@ fn draw(
 }
 
 fn describe(o: &WayOptions) -> String {
-    format!("{} places of {} steps, strengths 4 u^{}, seed {}", o.places, o.fine, o.power, o.seed)
+    let strengths = match o.strengths {
+        Strengths::Power(power) => format!("strengths 4 u^{power}"),
+        Strengths::One(w) => format!("strength {w}"),
+    };
+    format!("{} places of {} steps, {strengths}, seed {}", o.places, o.fine, o.seed)
 }
 
 fn write_states(path: &Path, o: &WayOptions, states: &[Vec<f32>]) -> Result<()> {
