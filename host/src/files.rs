@@ -156,7 +156,7 @@ impl Drop for Temporary {
 }
 
 fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
+    format!("cannot write {}; name another place", path.display())
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -172,8 +172,12 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     if target.file_name().is_none() {
         bail!("cannot write to `{}`: it names no file; give a file name", path.display());
     }
-    if !folder_of(&target).is_dir() {
-        bail!("cannot write {}: there is no folder {}; create it first", path.display(), folder_of(&target).display());
+    let folder = folder_of(&target);
+    if folder.exists() && !folder.is_dir() {
+        bail!("cannot write {}: {} is a file; name a folder", path.display(), folder.display());
+    }
+    if !folder.is_dir() {
+        bail!("cannot write {}: there is no folder {}; create it first", path.display(), folder.display());
     }
     Ok(target)
 }

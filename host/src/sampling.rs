@@ -111,10 +111,9 @@ impl Source {
         if head == MAGIC {
             Ok(Source::Image(StudentImage::open(path)?))
         } else {
-            let other = || format!("{} is neither a student image nor a checkpoint of fewstep", path.display());
-            match Imported::open(path, &Device::Cpu).with_context(other)? {
+            match Imported::open(path, &Device::Cpu)? {
                 Some(imported) => Ok(Source::Imported(Box::new(imported))),
-                None => Ok(Source::Checkpoint(Box::new(Checkpoint::open(path, &Device::Cpu).with_context(other)?))),
+                None => Ok(Source::Checkpoint(Box::new(Checkpoint::open(path, &Device::Cpu)?))),
             }
         }
     }

@@ -306,7 +306,7 @@ impl Args {
             );
             ensure!(
                 self.guided.is_some() || self.target == Some(Target::Teacher) && self.finish != Some(Finishing::Mm),
-                "--start with --target guided or --finish mm needs the network of stage 1, too: give --guided FILE"
+                "--start needs --target teacher or, for --target guided and --finish mm, the network of stage 1, too: give --guided FILE"
             );
         } else {
             self.guided_images.get_or_insert(400_000);

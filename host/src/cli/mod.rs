@@ -75,7 +75,18 @@ enum Verb {
 fn one_sentence(e: &clap::Error) -> String {
     let text = e.to_string();
     let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
-    format!("{}; --help shows the arguments", what.join(" ").trim_start_matches("error: "))
+    let mut what = what.join(" ").trim_start_matches("error: ").to_string();
+    // Rust's words for a number that is none say nothing of what is wanted.
+    for (words, wanted) in [
+        ("invalid digit found in string", "give a whole number"),
+        ("invalid float literal", "give a number"),
+        ("number too large to fit in target type", "that is too large"),
+        ("cannot parse integer from empty string", "give a whole number"),
+        ("cannot parse float from empty string", "give a number"),
+    ] {
+        what = what.replace(words, wanted);
+    }
+    format!("{what}; --help shows the arguments")
 }
 
 /// Ends quietly where whoever reads standard output has read enough, as in `fewstep inspect FILE | head`. The signal

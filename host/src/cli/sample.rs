@@ -93,8 +93,9 @@ pub fn save_grid(path: &std::path::Path, drawn: &Drawn, classes: &[u16], names: 
     grid.write_png(path)
 }
 
-fn steps(n: usize) -> String {
-    format!("{n} step{}", if n == 1 { "" } else { "s" })
+/// "1 step", "2 steps".
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 pub fn run(args: Args) -> Result<()> {
@@ -135,7 +136,7 @@ pub fn run(args: Args) -> Result<()> {
     };
     let (drawn, agreement) = cascade.draw(&job)?;
     if let Some(path) = &out {
-        let title = format!("{}, w = {}, seed {}", steps(drawn.steps), args.guidance, args.seed);
+        let title = format!("{}, w = {}, seed {}", counted(drawn.steps, "step"), args.guidance, args.seed);
         save_grid(path, &drawn, &classes, &source.class_names()?, &title)?;
     }
     let (h, w, c) = drawn.shape;
@@ -164,9 +165,9 @@ pub fn run(args: Args) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&page)?);
     } else {
         println!(
-            "{} pictures of {} in {:.3} s ({:.2} ms each, {}){}",
-            classes.len(),
-            steps(drawn.steps),
+            "{} of {} in {:.3} s ({:.2} ms each, {}){}",
+            counted(classes.len(), "picture"),
+            counted(drawn.steps, "step"),
             drawn.seconds,
             each * 1e3,
             drawn.backend,

@@ -4,9 +4,10 @@
 use super::params::Params;
 use super::unet::{Arch, UNet};
 use crate::files;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use fewstep_core::Direction;
+use fewstep_core::format::header::MAGIC;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -100,7 +101,7 @@ impl Checkpoint {
         let header: Header = serde_json::from_value(found).with_context(|| {
             format!("{}: the checkpoint's description is damaged; use a file that fewstep wrote", path.display())
         })?;
-        header.arch.check().map_err(|e| anyhow::anyhow!("{}: {e}", path.display()))?;
+        header.arch.check().map_err(|e| anyhow!("{}: {e}", path.display()))?;
         let net = UNet { arch: header.arch, params: Params::frozen(tensors) };
         for (name, want) in expected_shapes(&net)? {
             match net.params.tensors().get(&name) {
@@ -154,24 +155,31 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>, descriptio
     })
 }
 
+/// Says what a file is that cannot be read as a checkpoint.
+fn no_checkpoint(path: &Path, bytes: &[u8]) -> anyhow::Error {
+    let what = if bytes.starts_with(&MAGIC) {
+        "a student image, not a fewstep checkpoint; give a .safetensors file that train-features, train-teacher or distill wrote"
+    } else if bytes.get(8) == Some(&b'{') {
+        "a damaged checkpoint, or one of another program; copy it again, or give a file that train-features, train-teacher or distill wrote"
+    } else {
+        "neither a student image nor a checkpoint of fewstep; give a file that export (.fsw) or train-features, \
+         train-teacher or distill (.safetensors) wrote"
+    };
+    anyhow!("{}: {what}", path.display())
+}
+
 /// Reads what [`write_tensors`] wrote: tensors as f32 on `device`, and the description.
 pub fn read_tensors(path: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, String)> {
     let bytes = files::read_file(path, MAX_CHECKPOINT_BYTES)?;
-    let bad = || {
-        format!(
-            "{}: not a fewstep checkpoint (safetensors); give a file that train-teacher or distill wrote",
-            path.display()
-        )
-    };
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).with_context(bad)?;
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|_| no_checkpoint(path, &bytes))?;
     let description = metadata
         .metadata()
         .as_ref()
         .filter(|m| m.get("format").is_some_and(|f| f == FORMAT))
         .and_then(|m| m.get("fewstep").cloned())
-        .with_context(bad)?;
+        .ok_or_else(|| no_checkpoint(path, &bytes))?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .with_context(bad)?
+        .map_err(|_| no_checkpoint(path, &bytes))?
         .into_iter()
         .map(|(k, t)| Ok((k, t.to_dtype(DType::F32)?)))
         .collect::<Result<_>>()?;
