@@ -4,7 +4,9 @@
 //! An operation runs in the thread that calls it, picture after picture: callers give each thread its own part of a
 //! batch, so that everything around the kernels runs in parallel too.
 
-use super::kernels::{ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch};
+use super::kernels::{
+    ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch, add_to_rows, channel_sums, fill_rows,
+};
 use super::native;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 
@@ -26,21 +28,19 @@ fn slice<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-fn add_to(sum: &mut [f32], v: &[f32]) {
-    sum.iter_mut().zip(v).for_each(|(s, v)| *s += v);
+/// Appends a picture of `len` zeros and returns it. Pictures are appended one by one, so that each is written to while
+/// it is in the cache.
+fn append_zeros(pictures: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    let at = pictures.len();
+    pictures.resize(at + len, 0.0);
+    &mut pictures[at..]
 }
 
-/// Sums of a bias gradient: `g` [positions, c] added to `db` [c].
-fn add_bias_gradient(g: &[f32], db: &mut [f32]) {
-    for row in g.chunks_exact(db.len()) {
-        add_to(db, row);
-    }
-}
-
-fn fill_bias(y: &mut [f32], bias: &[f32]) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        row.copy_from_slice(bias);
-    }
+/// Appends a picture and returns it.
+fn append<'a>(pictures: &'a mut Vec<f32>, picture: &[f32]) -> &'a mut [f32] {
+    let at = pictures.len();
+    pictures.extend_from_slice(picture);
+    &mut pictures[at..]
 }
 
 /// Convolution with bias: x [B, H, W, cin], weights [cout, k, k, cin], bias [cout] -> [B, H, W, cout].
@@ -66,13 +66,14 @@ impl CustomOp3 for Conv {
         let (s, x, bias) = (self.shape, slice(x, lx)?, slice(b, lb)?);
         let weights = s.pack(self.engine, slice(w, lw)?);
         let n = lx.dims()[0];
-        let mut y = vec![0.0; n * s.output_len()];
+        let mut out = Vec::with_capacity(n * s.output_len());
         let mut m = Scratch::default();
-        for (y, x) in y.chunks_mut(s.output_len()).zip(x.chunks(s.input_len())) {
-            fill_bias(y, bias);
+        for x in x.chunks(s.input_len()) {
+            let y = append_zeros(&mut out, s.output_len());
+            fill_rows(y, bias);
             s.forward(&weights, x, y, &mut m);
         }
-        Ok((CpuStorage::F32(y), (n, s.h, s.w, s.cout).into()))
+        Ok((CpuStorage::F32(out), (n, s.h, s.w, s.cout).into()))
     }
 
     fn bwd(
@@ -86,22 +87,21 @@ impl CustomOp3 for Conv {
         let s = self.shape;
         let n = x.dims()[0];
         let back = s.transposed();
-        let weights = with_slice(w, |w| back.pack(self.engine, &s.transpose_weights(w)))?;
-        let mut dx = vec![0.0; n * s.input_len()];
+        let weights = with_slice(w, |w| s.pack_transposed(self.engine, w))?;
+        let mut dx = Vec::with_capacity(n * s.input_len());
         let (mut sum, mut db) = (s.gradient(self.engine), vec![0.0; s.cout]);
         with_slice(x, |x| {
             with_slice(g, |g| {
                 let mut m = Scratch::default();
-                let pictures = dx.chunks_mut(s.input_len()).zip(x.chunks(s.input_len()));
-                for ((dx, x), g) in pictures.zip(g.chunks(s.output_len())) {
-                    back.forward(&weights, g, dx, &mut m);
+                for (x, g) in x.chunks(s.input_len()).zip(g.chunks(s.output_len())) {
+                    back.forward(&weights, g, append_zeros(&mut dx, s.input_len()), &mut m);
                     s.add_gradient(x, g, &mut sum, &mut m);
-                    add_bias_gradient(g, &mut db);
+                    channel_sums(g, &mut db);
                 }
             })
         })??;
         let mut dw = vec![0.0; s.weights_len()];
-        s.finish_gradient(&sum, &mut dw);
+        s.finish_gradient(&mut sum, &mut dw);
         let d = x.device();
         Ok((
             Some(Tensor::from_vec(dx, x.shape(), d)?),
@@ -131,11 +131,10 @@ impl CustomOp3 for Norm {
         let k = self.0;
         let (x, a, b) = (slice(x, lx)?, slice(a, la)?, slice(b, lb)?);
         let len = k.positions * k.channels;
-        let mut y = vec![0.0; x.len()];
+        let mut y = Vec::with_capacity(x.len());
         let mut m = NormScratch::default();
-        let affine = a.chunks(k.channels).zip(b.chunks(k.channels));
-        for ((y, x), (a, b)) in y.chunks_mut(len).zip(x.chunks(len)).zip(affine) {
-            k.forward(x, a, b, y, &mut m);
+        for (x, (a, b)) in x.chunks(len).zip(a.chunks(k.channels).zip(b.chunks(k.channels))) {
+            k.forward(x, a, b, append_zeros(&mut y, len), &mut m);
         }
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
@@ -151,17 +150,18 @@ impl CustomOp3 for Norm {
         let k = self.0;
         let len = k.positions * k.channels;
         let n = x.dims()[0];
-        let mut dx = vec![0.0; n * len];
+        let mut dx = Vec::with_capacity(n * len);
         let (mut da, mut db) = (vec![0.0; n * k.channels], vec![0.0; n * k.channels]);
         with_slice(x, |x| {
             with_slice(a, |a| {
                 with_slice(b, |b| {
                     with_slice(g, |g| {
-                        let (mut m, c) = (NormScratch::default(), k.channels);
-                        for (i, dx) in dx.chunks_mut(len).enumerate() {
-                            let (p, q) = (i * len..(i + 1) * len, i * c..(i + 1) * c);
+                        let (mut m, mut dy, c) = (NormScratch::default(), g.to_vec(), k.channels);
+                        for (i, dy) in dy.chunks_mut(len).enumerate() {
+                            let (x, q) = (&x[i * len..][..len], i * c..(i + 1) * c);
+                            k.statistics(x, &a[q.clone()], &b[q.clone()], &mut m);
                             let (da, db) = (&mut da[q.clone()], &mut db[q.clone()]);
-                            k.backward(&x[p.clone()], &a[q.clone()], &b[q], &g[p], dx, da, db, &mut m);
+                            k.backward(x, &a[q], dy, append_zeros(&mut dx, len), da, db, &mut m);
                         }
                     })
                 })
@@ -190,7 +190,8 @@ struct ResBlock {
 #[derive(Default)]
 struct BlockScratch {
     conv: Scratch,
-    norm: NormScratch,
+    norm1: NormScratch,
+    norm2: NormScratch,
     n1: Vec<f32>,
     t: Vec<f32>,
     n2: Vec<f32>,
@@ -224,23 +225,21 @@ impl CustomOp3 for ResBlock {
         let (len, c) = (self.conv.input_len(), self.conv.cin);
         let ((w1, b1), (w2, b2)) = (self.weights(0, w), self.weights(1, w));
         let (w1, w2) = (self.conv.pack(self.engine, w1), self.conv.pack(self.engine, w2));
-        let mut y = vec![0.0; x.len()];
+        let mut out = Vec::with_capacity(x.len());
         let mut m = BlockScratch::default();
         m.n1.resize(len, 0.0);
         m.t.resize(len, 0.0);
-        for ((y, x), affine) in y.chunks_mut(len).zip(x.chunks(len)).zip(affine.chunks(4 * c)) {
+        for (x, affine) in x.chunks(len).zip(affine.chunks(4 * c)) {
             let a: [&[f32]; 4] = std::array::from_fn(|i| &affine[i * c..(i + 1) * c]);
-            self.norm.forward(x, a[0], a[1], &mut m.n1, &mut m.norm);
-            fill_bias(&mut m.t, b1);
+            self.norm.forward(x, a[0], a[1], &mut m.n1, &mut m.norm1);
+            fill_rows(&mut m.t, b1);
             self.conv.forward(&w1, &m.n1, &mut m.t, &mut m.conv);
-            self.norm.forward(&m.t, a[2], a[3], &mut m.n1, &mut m.norm);
-            y.copy_from_slice(x);
-            for row in y.chunks_exact_mut(c) {
-                add_to(row, b2);
-            }
+            self.norm.forward(&m.t, a[2], a[3], &mut m.n1, &mut m.norm2);
+            let y = append(&mut out, x);
+            add_to_rows(y, b2);
             self.conv.forward(&w2, &m.n1, y, &mut m.conv);
         }
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
+        Ok((CpuStorage::F32(out), lx.shape().clone()))
     }
 
     fn bwd(
@@ -257,12 +256,12 @@ impl CustomOp3 for ResBlock {
             let ((w1, b1), (w2, _)) = (self.weights(0, w), self.weights(1, w));
             (
                 s.pack(self.engine, w1),
-                s.pack(self.engine, &s.transpose_weights(w1)),
-                s.pack(self.engine, &s.transpose_weights(w2)),
+                s.pack_transposed(self.engine, w1),
+                s.pack_transposed(self.engine, w2),
                 b1.to_vec(),
             )
         })?;
-        let mut dx = vec![0.0; n * len];
+        let mut dxs = Vec::with_capacity(n * len);
         let mut daffine = vec![0.0; n * 4 * c];
         let mut sums = [s.gradient(self.engine), s.gradient(self.engine)];
         let mut db = [vec![0.0; c], vec![0.0; c]];
@@ -274,31 +273,30 @@ impl CustomOp3 for ResBlock {
                     for v in [&mut m.n1, &mut m.t, &mut m.n2, &mut m.dn, &mut m.dt] {
                         v.resize(len, 0.0);
                     }
-                    for (i, dx) in dx.chunks_mut(len).enumerate() {
-                        let (x, g) = (&x[i * len..][..len], &g[i * len..][..len]);
+                    for (i, (x, g)) in x.chunks(len).zip(g.chunks(len)).enumerate() {
                         let a: [&[f32]; 4] = std::array::from_fn(|k| &affine[(4 * i + k) * c..][..c]);
                         // Forward again: cheaper than keeping a batch of activations.
-                        self.norm.forward(x, a[0], a[1], &mut m.n1, &mut m.norm);
-                        fill_bias(&mut m.t, &bias1);
+                        self.norm.forward(x, a[0], a[1], &mut m.n1, &mut m.norm1);
+                        fill_rows(&mut m.t, &bias1);
                         s.forward(&forward1, &m.n1, &mut m.t, &mut m.conv);
-                        self.norm.forward(&m.t, a[2], a[3], &mut m.n2, &mut m.norm);
+                        self.norm.forward(&m.t, a[2], a[3], &mut m.n2, &mut m.norm2);
 
                         let (d1, d2) = daffine[4 * i * c..][..4 * c].split_at_mut(2 * c);
                         s.add_gradient(&m.n2, g, &mut sums[1], &mut m.conv);
-                        add_bias_gradient(g, &mut db[1]);
+                        channel_sums(g, &mut db[1]);
                         m.dn.fill(0.0);
                         s.forward(&back2, g, &mut m.dn, &mut m.conv);
                         m.dt.fill(0.0);
                         let (da, ds) = d2.split_at_mut(c);
-                        self.norm.backward(&m.t, a[2], a[3], &m.dn, &mut m.dt, da, ds, &mut m.norm);
+                        self.norm.backward(&m.t, a[2], &mut m.dn, &mut m.dt, da, ds, &mut m.norm2);
 
                         s.add_gradient(&m.n1, &m.dt, &mut sums[0], &mut m.conv);
-                        add_bias_gradient(&m.dt, &mut db[0]);
+                        channel_sums(&m.dt, &mut db[0]);
                         m.dn.fill(0.0);
                         s.forward(&back1, &m.dt, &mut m.dn, &mut m.conv);
-                        dx.copy_from_slice(g);
+                        let dx = append(&mut dxs, g);
                         let (da, ds) = d1.split_at_mut(c);
-                        self.norm.backward(x, a[0], a[1], &m.dn, dx, da, ds, &mut m.norm);
+                        self.norm.backward(x, a[0], &mut m.dn, dx, da, ds, &mut m.norm1);
                     }
                 })
             })
@@ -306,12 +304,12 @@ impl CustomOp3 for ResBlock {
         let mut dw = vec![0.0; w.elem_count()];
         for (k, half) in dw.chunks_mut(w.elem_count() / 2).enumerate() {
             let (weights, bias) = half.split_at_mut(s.weights_len());
-            s.finish_gradient(&sums[k], weights);
+            s.finish_gradient(&mut sums[k], weights);
             bias.copy_from_slice(&db[k]);
         }
         let d = x.device();
         Ok((
-            Some(Tensor::from_vec(dx, x.shape(), d)?),
+            Some(Tensor::from_vec(dxs, x.shape(), d)?),
             Some(Tensor::from_vec(daffine, affine.shape(), d)?),
             Some(Tensor::from_vec(dw, w.shape(), d)?),
         ))

@@ -130,44 +130,53 @@ fn engines_match_sums_in_double_precision() {
                 Stream::new(seed, Purpose::Init, 0, 0).normals(&mut v);
                 v
             };
-            let (x, wt, g) = (value(1, s.input_len()), value(2, s.weights_len()), value(3, s.output_len()));
-            let (mut y, mut dw, mut sum) = (vec![0.0; s.output_len()], vec![0.0; s.weights_len()], s.gradient(engine));
-            let mut m = Scratch::default();
-            s.forward(&s.pack(engine, &wt), &x, &mut y, &mut m);
-            s.add_gradient(&x, &g, &mut sum, &mut m);
-            s.finish_gradient(&sum, &mut dw);
-            let (mut y64, mut dw64) = (vec![0f64; y.len()], vec![0f64; dw.len()]);
-            let pad = kernel / 2;
-            for yy in 0..h {
-                for xx in 0..w {
-                    for ky in 0..kernel {
-                        for kx in 0..kernel {
-                            let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else {
-                                continue;
-                            };
-                            if sy >= h || sx >= w {
-                                continue;
-                            }
-                            for o in 0..cout {
-                                for i in 0..cin {
-                                    let (a, b, c) = (
-                                        (yy * w + xx) * cout + o,
-                                        (sy * w + sx) * cin + i,
-                                        ((o * kernel + ky) * kernel + kx) * cin + i,
-                                    );
-                                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
-                                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            for (got, want, terms) in [(&y, &y64, s.taps_len()), (&dw, &dw64, h * w)] {
+            // So many pictures that some are summed together and some wait for the end, whatever an engine groups.
+            let pictures: Vec<_> =
+                (0..9).map(|i| (value(10 + i, s.input_len()), value(30 + i, s.output_len()))).collect();
+            let (wt, mut sum, mut dw) = (value(2, s.weights_len()), s.gradient(engine), vec![0.0; s.weights_len()]);
+            let (weights, back) = (s.pack(engine, &wt), s.pack_transposed(engine, &wt));
+            let (mut m, mut dw64) = (Scratch::default(), vec![0f64; dw.len()]);
+            let check = |what: &str, got: &[f32], want: &[f64], terms: usize| {
                 let scale = (terms as f64).sqrt();
                 for (g, w) in got.iter().zip(want) {
-                    assert!((f64::from(*g) - w).abs() < tolerance * scale + 1e-9, "{engine:?} {s:?}: {g} against {w}");
+                    assert!(
+                        (f64::from(*g) - w).abs() < tolerance * scale + 1e-9,
+                        "{engine:?} {s:?} {what}: {g} against {w}"
+                    );
                 }
+            };
+            for (x, g) in &pictures {
+                let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
+                s.forward(&weights, x, &mut y, &mut m);
+                s.transposed().forward(&back, g, &mut dx, &mut m);
+                s.add_gradient(x, g, &mut sum, &mut m);
+                let (mut y64, mut dx64) = (vec![0f64; y.len()], vec![0f64; dx.len()]);
+                products(&s, |b, c, a| {
+                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
+                    dx64[b] += f64::from(g[a]) * f64::from(wt[c]);
+                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
+                });
+                check("forward", &y, &y64, s.taps_len());
+                check("backward", &dx, &dx64, s.transposed().taps_len());
+            }
+            s.finish_gradient(&mut sum, &mut dw);
+            check("weights", &dw, &dw64, pictures.len() * h * w);
+        }
+    }
+}
+
+/// Calls `f` with the places of input, weight and output of every product of a convolution.
+fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
+    let ConvShape { h, w, cin, cout, kernel } = *s;
+    let pad = kernel / 2;
+    for (yy, xx) in (0..h).flat_map(|yy| (0..w).map(move |xx| (yy, xx))) {
+        for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
+            let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else { continue };
+            if sy >= h || sx >= w {
+                continue;
+            }
+            for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
+                f((sy * w + sx) * cin + i, ((o * kernel + ky) * kernel + kx) * cin + i, (yy * w + xx) * cout + o);
             }
         }
     }

@@ -191,6 +191,23 @@ pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
     Packed(packed)
 }
 
+/// Packs weights of `s` for [`ConvShape::transposed`].
+pub fn pack_transposed(s: &ConvShape, weights: &[f32]) -> Packed {
+    let (taps, columns) = (s.kernel * s.kernel, s.cin);
+    let rows = taps * s.cout;
+    let mut packed = Lines::default();
+    let out = packed.zeroed::<f32>(rows * padded(columns));
+    for (o, row) in weights.chunks_exact(s.taps_len()).enumerate() {
+        for (t, tap) in row.chunks_exact(columns).enumerate() {
+            let to = (taps - 1 - t) * s.cout + o;
+            for (i, v) in tap.chunks(PANEL).enumerate() {
+                out[panel(i * PANEL, columns, rows, to)..][..v.len()].copy_from_slice(v);
+            }
+        }
+    }
+    Packed(packed)
+}
+
 /// `y += conv(x)`.
 pub fn forward(s: &ConvShape, weights: &Packed, x: &[f32], y: &mut [f32], m: &mut Buffers) {
     // Without neighbours, rows need not be kept apart.

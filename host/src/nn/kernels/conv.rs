@@ -168,20 +168,6 @@ impl ConvShape {
         ConvShape { cin: self.cout, cout: self.cin, ..*self }
     }
 
-    /// Weights of [`ConvShape::transposed`]: taps mirrored, channels exchanged.
-    pub fn transpose_weights(&self, weights: &[f32]) -> Vec<f32> {
-        let taps = self.kernel * self.kernel;
-        let mut out = vec![0.0; weights.len()];
-        for o in 0..self.cout {
-            for t in 0..taps {
-                for i in 0..self.cin {
-                    out[(i * taps + (taps - 1 - t)) * self.cout + o] = weights[(o * taps + t) * self.cin + i];
-                }
-            }
-        }
-        out
-    }
-
     /// Packs weights [cout, kernel, kernel, cin] for `engine`.
     pub fn pack(&self, engine: Engine, weights: &[f32]) -> Weights {
         assert_eq!(weights.len(), self.weights_len());
@@ -193,6 +179,23 @@ impl ConvShape {
             Engine::Avx512 => Weights::Avx512(avx512::pack(self, weights)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Amx => Weights::Amx(amx::pack(self, weights)),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            _ => unreachable!("no such engine here"),
+        }
+    }
+
+    /// Packs weights [cout, kernel, kernel, cin] of this convolution for [`ConvShape::transposed`]: taps mirrored,
+    /// channels exchanged.
+    pub fn pack_transposed(&self, engine: Engine, weights: &[f32]) -> Weights {
+        assert_eq!(weights.len(), self.weights_len());
+        match engine {
+            Engine::Portable => Weights::Portable(portable::transpose(self, weights)),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 => Weights::Avx2(avx2::pack_transposed(self, weights)),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Avx512 => Weights::Avx512(avx512::pack_transposed(self, weights)),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Amx => Weights::Amx(amx::pack_transposed(self, weights)),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
             _ => unreachable!("no such engine here"),
         }
@@ -237,14 +240,14 @@ impl ConvShape {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Avx512(dw) => avx512::add_gradient(self, x, g, dw, &mut s.avx512),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            WeightGradient::Amx(dw) => amx::add_gradient(self, x, g, dw, &mut s.amx),
+            WeightGradient::Amx(dw) => dw.add(self, x, g, &mut s.amx),
         }
     }
 
     /// Adds a sum to `dw` [cout, kernel, kernel, cin].
-    pub fn finish_gradient(&self, sum: &WeightGradient, dw: &mut [f32]) {
+    pub fn finish_gradient(&self, sum: &mut WeightGradient, dw: &mut [f32]) {
         match sum {
-            WeightGradient::Portable(sum) => dw.iter_mut().zip(sum).for_each(|(d, s)| *d += s),
+            WeightGradient::Portable(sum) => dw.iter_mut().zip(sum.iter()).for_each(|(d, s)| *d += s),
             #[cfg(target_arch = "x86_64")]
             WeightGradient::Avx2(sum) => sum.finish(self, dw),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

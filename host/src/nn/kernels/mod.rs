@@ -18,12 +18,14 @@ mod conv;
 mod lines;
 mod norm_act;
 mod portable;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 mod wide;
 
 pub use conv::{ConvShape, Engine, Precision, Scratch, WeightGradient, Weights};
 pub use norm_act::{NormAct, NormScratch};
+pub use rows::{add_to_rows, channel_sums, fill_rows};
 
 /// Channels in one GroupNorm group.
 pub const GROUP: usize = 8;

@@ -50,6 +50,20 @@ fn gemm(m: usize, k: usize, n: usize, a: &[f32], sa: (usize, usize), b: &[f32], 
     }
 }
 
+/// Weights for [`ConvShape::transposed`]: taps mirrored, channels exchanged.
+pub fn transpose(s: &ConvShape, weights: &[f32]) -> Vec<f32> {
+    let taps = s.kernel * s.kernel;
+    let mut out = vec![0.0; weights.len()];
+    for (o, row) in weights.chunks_exact(s.taps_len()).enumerate() {
+        for (t, tap) in row.chunks_exact(s.cin).enumerate() {
+            for (i, v) in tap.iter().enumerate() {
+                out[(i * taps + (taps - 1 - t)) * s.cout + o] = *v;
+            }
+        }
+    }
+    out
+}
+
 /// `y += conv(x)`.
 pub fn forward(s: &ConvShape, weights: &[f32], x: &[f32], y: &mut [f32], columns: &mut Vec<f32>) {
     let taps = s.taps_len();
