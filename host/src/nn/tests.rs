@@ -104,11 +104,38 @@ fn residual_block_and_its_gradients_match_candle() {
     }
 }
 
+/// Three in a run; the gradients of all of their parameters.
+#[test]
+fn runs_of_residual_blocks_and_their_gradients_match_candle() {
+    const BLOCKS: usize = 3;
+    for (h, w, c) in [(14, 14, 32), (7, 7, 64), (5, 4, 8), (3, 7, 40)] {
+        let mut vars = vec![normal(1, &[3, h, w, c], 1.0), normal(2, &[3, BLOCKS * 4 * c], 1.0)];
+        for k in 0..2 * BLOCKS as u64 {
+            vars.extend([normal(10 + k, &[c, 3, 3, c], 0.3 / (c as f32).sqrt()), normal(20 + k, &[c], 0.3)]);
+        }
+        compare(
+            &vars,
+            |a| ops::res_blocks(a[0], a[1], a[2..].as_chunks().0),
+            |a| native::res_blocks(a[0], a[1], a[2..].as_chunks().0),
+            if Engine::current().is_bf16() { 0.2 } else { 5e-4 },
+        );
+    }
+}
+
+#[test]
+fn scales_and_shifts_of_blocks_and_their_gradients_match_candle() {
+    for (blocks, c) in [(1, 8), (3, 24)] {
+        let vars = [normal(1, &[5, blocks * 2 * c], 1.0), normal(2, &[blocks * 4 * c], 1.0)];
+        compare(&vars, |a| ops::affine(a[0], a[1], c), |a| native::affine(a[0], a[1], c), 1e-5);
+    }
+}
+
 #[test]
 fn pooling_and_doubling_and_their_gradients_match_candle() {
     let x = [normal(1, &[2, 6, 4, 8], 1.0)];
     compare(&x, |a| ops::avg_pool2(a[0]), |a| native::avg_pool2(a[0]), 1e-5);
-    compare(&x, |a| ops::upsample2(a[0]), |a| native::upsample2(a[0]), 1e-5);
+    let x = [normal(1, &[2, 6, 4, 8], 1.0), normal(2, &[2, 3, 2, 8], 1.0)];
+    compare(&x, |a| ops::add_upsampled(a[0], a[1]), |a| native::add_upsampled(a[0], a[1]), 1e-5);
 }
 
 /// Every engine against sums in f64, at sizes around the tiles' edges.

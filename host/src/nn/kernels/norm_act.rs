@@ -72,6 +72,7 @@ fn act_block<const L: usize>(
     i: usize,
     x: &[f32],
     dy: &mut [f32],
+    y: &mut [f32],
     c: &Channels,
     dshift: &mut [f32],
     dscale: &mut [f32],
@@ -81,11 +82,12 @@ fn act_block<const L: usize>(
     let (mean, inv_std) = (*at::<L>(c.mean, i), *at::<L>(c.inv_std, i));
     let (mut shift, mut scale) = ([0.0; L], [0.0; L]);
     let n = c.mul.len();
-    for (row, g) in x.chunks_exact(n).zip(dy.chunks_exact_mut(n)) {
-        let (v, g) = (at::<L>(row, i), at_mut::<L>(g, i));
+    for ((row, g), y) in x.chunks_exact(n).zip(dy.chunks_exact_mut(n)).zip(y.chunks_exact_mut(n)) {
+        let (v, g, y) = (at::<L>(row, i), at_mut::<L>(g, i), at_mut::<L>(y, i));
         for k in 0..L {
             let u = v[k] * mul[k] + add[k];
             let s = sigmoid(u);
+            y[k] = if silu { u * s } else { u };
             let d = if silu { g[k] * (s * (1.0 + u * (1.0 - s))) } else { g[k] };
             g[k] = d;
             shift[k] += d;
@@ -97,9 +99,10 @@ fn act_block<const L: usize>(
 }
 
 wide! {
-    /// `dy *= d silu(u)/du` with per-channel sums of that and of that times `(x - mean) * inv_std`.
-    fn backward_act(x: &[f32], dy: &mut [f32], c: &Channels, dshift: &mut [f32], dscale: &mut [f32], silu: bool) {
-        channel_blocks!(c.mul.len(), act_block(x, dy, c, dshift, dscale, silu));
+    /// `dy *= d silu(u)/du` with per-channel sums of that and of that times `(x - mean) * inv_std`; `y` as [`apply`].
+    fn backward_act(x: &[f32], dy: &mut [f32], y: &mut [f32], c: &Channels, dshift: &mut [f32], dscale: &mut [f32],
+                    silu: bool) {
+        channel_blocks!(c.mul.len(), act_block(x, dy, y, c, dshift, dscale, silu));
     }
 }
 
@@ -158,13 +161,15 @@ impl NormAct {
     }
 
     /// Adds the input's gradient to `dx` [positions, channels]; writes `dscale` and `dshift` [channels]. The scratch is
-    /// as [`NormAct::forward`] left it for this `x`; `dy` is overwritten.
+    /// as [`NormAct::forward`] left it for this `x`; `dy` is overwritten, and `y` gets the output again, which costs
+    /// nothing here.
     #[allow(clippy::too_many_arguments)]
     pub fn backward(
         &self,
         x: &[f32],
         scale: &[f32],
         dy: &mut [f32],
+        y: &mut [f32],
         dx: &mut [f32],
         dscale: &mut [f32],
         dshift: &mut [f32],
@@ -173,7 +178,7 @@ impl NormAct {
         let c = self.channels;
         let n = (self.positions * GROUP) as f32;
         let channels = Channels { mul: &s.mul, add: &s.add, mean: &s.mean, inv_std: &s.inv_std };
-        backward_act(x, dy, &channels, dshift, dscale, self.silu);
+        backward_act(x, dy, y, &channels, dshift, dscale, self.silu);
         let (k1, k2) = s.sums.split_at_mut(c);
         for g in (0..c).step_by(GROUP) {
             let mut m1 = 0.0;
