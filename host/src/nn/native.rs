@@ -55,6 +55,19 @@ pub fn res_block(x: &Tensor, affine: [&Tensor; 4], weights: [&Tensor; 4]) -> Res
     conv(&norm_act(&t, affine[2], affine[3], true)?, weights[2], weights[3])? + x
 }
 
+/// See [`super::ops::attention`].
+pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    let (n, h, w, c3) = qkv.dims4()?;
+    let (c, t) = (c3 / 3, h * w);
+    let part =
+        |i: usize| qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+    let scores = (q.matmul(&k.t()?.contiguous()?)? / ((c / heads) as f64).sqrt())?;
+    let e = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
+    let p = e.broadcast_div(&e.sum_keepdim(3)?)?;
+    p.matmul(&v)?.transpose(1, 2)?.reshape((n, h, w, c))
+}
+
 /// See [`super::ops::avg_pool2`].
 pub fn avg_pool2(x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;

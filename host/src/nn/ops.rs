@@ -4,7 +4,10 @@
 //! An operation runs in the thread that calls it, picture after picture: callers give each thread its own part of a
 //! batch, so that everything around the kernels runs in parallel too.
 
-use super::kernels::{ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch, channel_sums, fill_rows};
+use super::kernels::{
+    Attention, AttentionScratch, ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch, channel_sums,
+    fill_rows,
+};
 use super::{blocks, native};
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 
@@ -175,6 +178,36 @@ impl CustomOp3 for Norm {
     }
 }
 
+/// Softmax attention: qkv [B, H, W, 3C] -> [B, H, W, C].
+struct Attend(Attention);
+
+impl CustomOp1 for Attend {
+    fn name(&self) -> &'static str {
+        "fewstep-attention"
+    }
+    fn cpu_fwd(&self, qkv: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((n, h, w, _), qkv, c) = (dims4(l)?, slice(qkv, l)?, self.0.channels);
+        let (len, mut m) = (self.0.tokens * c, AttentionScratch::default());
+        let mut out = Vec::with_capacity(n * len);
+        for qkv in qkv.chunks(3 * len) {
+            self.0.forward(qkv, append_zeros(&mut out, len), &mut m);
+        }
+        Ok((CpuStorage::F32(out), (n, h, w, c).into()))
+    }
+    fn bwd(&self, qkv: &Tensor, _y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let (len, mut m) = (self.0.tokens * self.0.channels, AttentionScratch::default());
+        let mut dqkv = Vec::with_capacity(qkv.elem_count());
+        with_slice(qkv, |qkv| {
+            with_slice(g, |g| {
+                for (qkv, g) in qkv.chunks(3 * len).zip(g.chunks(len)) {
+                    self.0.backward(qkv, g, append_zeros(&mut dqkv, 3 * len), &mut m);
+                }
+            })
+        })??;
+        Ok(Some(Tensor::from_vec(dqkv, qkv.shape(), qkv.device())?))
+    }
+}
+
 /// 2x2 mean (`scale` 0.25) or sum (1) of [B, H, W, C] -> [B, H/2, W/2, C].
 struct Down(f32);
 /// Each value, times `scale`, four times: [B, H, W, C] -> [B, 2H, 2W, C].
@@ -289,6 +322,15 @@ pub fn norm_act(x: &Tensor, scale: &Tensor, shift: &Tensor, silu: bool) -> Resul
     check_groups(channels)?;
     let op = Norm(NormAct { positions: h * w, channels, silu });
     x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
+}
+
+/// Softmax attention: qkv [B, H, W, 3C], ordered q, k, v, each heads x (C / heads) -> [B, H, W, C].
+pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    if native_only(qkv) {
+        return native::attention(qkv, heads);
+    }
+    let (_, h, w, c3) = qkv.dims4()?;
+    qkv.contiguous()?.apply_op1(Attend(Attention { tokens: h * w, channels: c3 / 3, heads }))
 }
 
 /// Scales and shifts of both normalizations of residual blocks of `channels`, [B, blocks * 4C], from what the embedding

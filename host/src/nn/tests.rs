@@ -131,6 +131,14 @@ fn scales_and_shifts_of_blocks_and_their_gradients_match_candle() {
 }
 
 #[test]
+fn attention_and_its_gradients_match_candle() {
+    for (h, w, c, heads) in [(7, 7, 64, 1), (3, 5, 24, 3), (1, 1, 8, 2), (4, 4, 16, 1)] {
+        let vars = [normal(1, &[2, h, w, 3 * c], 1.5)];
+        compare(&vars, |a| ops::attention(a[0], heads), |a| native::attention(a[0], heads), 1e-4);
+    }
+}
+
+#[test]
 fn pooling_and_doubling_and_their_gradients_match_candle() {
     let x = [normal(1, &[2, 6, 4, 8], 1.0)];
     compare(&x, |a| ops::avg_pool2(a[0]), |a| native::avg_pool2(a[0]), 1e-5);

@@ -497,7 +497,7 @@ impl UNet {
                     let (scale, shift) = (p("attn.norm.scale".into())?, p("attn.norm.shift".into())?);
                     let y = show("attn.norm", ops::norm_act(&x, &rows(scale)?, &rows(shift)?, false)?)?;
                     let y = show("attn.qkv", conv("attn.qkv", &y)?)?;
-                    let y = show("attn.mix", attention(&y, self.arch.attention_heads)?)?;
+                    let y = show("attn.mix", ops::attention(&y, self.arch.attention_heads)?)?;
                     x = show("attn.proj", (x + conv("attn.proj", &y)?)?)?;
                 }
                 Stage::Down { level } => {
@@ -527,17 +527,4 @@ impl UNet {
 
 fn silu(x: &Tensor) -> Result<Tensor> {
     x.silu()
-}
-
-/// Softmax attention: qkv [B, H, W, 3C], ordered q, k, v, each heads x (C / heads) -> [B, H, W, C].
-fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (n, h, w, c3) = qkv.dims4()?;
-    let (c, t) = (c3 / 3, h * w);
-    let part =
-        |i: usize| qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let scores = (q.matmul(&k.t()?.contiguous()?)? / ((c / heads) as f64).sqrt())?;
-    let e = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
-    let p = e.broadcast_div(&e.sum_keepdim(3)?)?;
-    p.matmul(&v)?.transpose(1, 2)?.reshape((n, h, w, c))
 }

@@ -7,6 +7,7 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -23,6 +24,7 @@ mod rows;
 mod tiles;
 mod wide;
 
+pub use attention::{Attention, AttentionScratch};
 pub use conv::{ConvShape, Engine, Precision, Scratch, WeightGradient, Weights};
 pub use norm_act::{NormAct, NormScratch};
 pub use rows::{add_to_rows, channel_sums, fill_rows};
