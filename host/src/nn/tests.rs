@@ -200,6 +200,30 @@ fn engines_match_sums_in_double_precision() {
     }
 }
 
+/// The size of vectors does not change a value.
+#[test]
+fn f32_engines_with_fused_products_agree_to_the_bit() {
+    let engines = [Engine::Avx2, Engine::Avx512F32];
+    if !engines.iter().all(|e| Engine::available().contains(e)) {
+        return;
+    }
+    for (h, w, cin, cout, kernel) in [(14, 14, 32, 32, 3), (7, 7, 33, 31, 3), (3, 17, 1, 65, 3), (7, 7, 64, 192, 1)] {
+        let s = ConvShape { h, w, cin, cout, kernel };
+        let value = |seed, n: usize| normal(seed, &[n], 1.0).to_vec1::<f32>().unwrap();
+        let (x, wt, g) = (value(1, s.input_len()), value(2, s.weights_len()), value(3, s.output_len()));
+        let [a, b] = engines.map(|engine| {
+            let (mut y, mut dx, mut dw) = (vec![0.0; g.len()], vec![0.0; x.len()], vec![0.0; wt.len()]);
+            let (mut m, mut sum) = (Scratch::default(), s.gradient(engine));
+            s.forward(&s.pack(engine, &wt), &x, &mut y, &mut m);
+            s.transposed().forward(&s.pack_transposed(engine, &wt), &g, &mut dx, &mut m);
+            s.add_gradient(&x, &g, &mut sum, &mut m);
+            s.finish_gradient(&mut sum, &mut dw);
+            [y, dx, dw]
+        });
+        assert_eq!(a, b, "{s:?}");
+    }
+}
+
 /// Calls `f` with the places of input, weight and output of every product of a convolution.
 fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
     let ConvShape { h, w, cin, cout, kernel } = *s;

@@ -24,32 +24,37 @@ pub struct AttentionScratch {
 /// Lanes that a row's sum is spread over.
 const LANES: usize = 16;
 
-/// Sum of `f` of the places `0..len`.
+/// `f` of the places `0..len`, joined by `join`, which `start` leaves as it is.
 #[inline(always)]
-fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
-    let mut sums = [0.0; LANES];
+fn fold(len: usize, start: f32, f: impl Fn(usize) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut joined = [start; LANES];
     let whole = len / LANES * LANES;
     for i in (0..whole).step_by(LANES) {
         for k in 0..LANES {
-            sums[k] += f(i + k);
+            joined[k] = join(joined[k], f(i + k));
         }
     }
     for i in whole..len {
-        sums[i - whole] += f(i);
+        joined[i - whole] = join(joined[i - whole], f(i));
     }
     for half in [8, 4, 2, 1] {
         for k in 0..half {
-            sums[k] += sums[k + half];
+            joined[k] = join(joined[k], joined[k + half]);
         }
     }
-    sums[0]
+    joined[0]
+}
+
+#[inline(always)]
+fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+    fold(len, 0.0, f, |a, b| a + b)
 }
 
 wide! {
     /// Softmax of every row of `len` values.
     fn softmax(v: &mut [f32], len: usize) {
         for row in v.chunks_exact_mut(len) {
-            let most = row.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+            let most = fold(len, f32::NEG_INFINITY, |i| row[i], |a, b| if a > b { a } else { b });
             row.iter_mut().for_each(|v| *v = exp(*v - most));
             let scale = 1.0 / sum(len, |i| row[i]);
             row.iter_mut().for_each(|v| *v *= scale);

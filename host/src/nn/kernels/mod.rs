@@ -1,20 +1,20 @@
 //! Training kernels, one picture at a time and channels last: convolution forward and backward, fused
 //! GroupNorm + affine + SiLU. [`crate::nn::ops`] turns them into candle custom ops that run pictures in parallel.
 //!
-//! Four engines compute the same convolutions: in f32 [`Engine::Portable`] through `matrixmultiply` and
-//! [`Engine::Avx2`], and with bf16 operands and f32 accumulators [`Engine::Avx512`] and [`Engine::Amx`]. Everything
+//! Five engines compute the same convolutions: in f32 [`Engine::Portable`] through `matrixmultiply`, [`Engine::Avx2`] and
+//! [`Engine::Avx512F32`], and with bf16 operands and f32 accumulators [`Engine::Avx512`] and [`Engine::Amx`]. Everything
 //! outside the matrix products stays f32. A result depends on the engine, never on the number of threads.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
 mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod avx512;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod bf16;
 mod conv;
+#[cfg(target_arch = "x86_64")]
+mod fma;
 #[cfg(target_arch = "x86_64")]
 mod lines;
 mod norm_act;
