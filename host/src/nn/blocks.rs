@@ -5,7 +5,7 @@
 //! op beside the graph, and a [`Link`] in the graph hands their gradients on.
 
 use super::kernels::{ConvShape, Engine, NormAct, NormScratch, Scratch, Weights, add_to_rows, channel_sums, fill_rows};
-use super::ops::{append, slice, with_slice};
+use super::ops::{append, append_zeros, slice, with_slice};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,27 +78,33 @@ struct Run {
     blocks: Vec<[Conv; 2]>,
     /// Whether there will be a way back.
     tracked: bool,
-    /// Inputs of the blocks after the first, for the way back.
-    inputs: Mutex<Vec<Vec<f32>>>,
+    kept: Mutex<Kept>,
+}
+
+/// What a run keeps of all pictures for the way back.
+#[derive(Default)]
+struct Kept {
+    /// Inputs of the blocks after the first.
+    inputs: Vec<Vec<f32>>,
+    /// What the first convolution of each block gave.
+    middles: Vec<Vec<f32>>,
 }
 
 /// Working memory for a picture.
 struct Memory {
     conv: Scratch,
-    norm1: NormScratch,
-    norm2: NormScratch,
-    n1: Vec<f32>,
-    t: Vec<f32>,
-    n2: Vec<f32>,
+    norm: NormScratch,
+    /// A normalization's output and its gradient.
+    n: Vec<f32>,
     dn: Vec<f32>,
-    dt: Vec<f32>,
+    /// The first convolution's output or its gradient.
+    t: Vec<f32>,
 }
 
 impl Memory {
     fn new(len: usize) -> Memory {
-        let [n1, t, n2, dn, dt] = std::array::from_fn(|_| vec![0.0; len]);
-        let (norm1, norm2) = Default::default();
-        Memory { conv: Scratch::default(), norm1, norm2, n1, t, n2, dn, dt }
+        let [n, dn, t] = std::array::from_fn(|_| vec![0.0; len]);
+        Memory { conv: Scratch::default(), norm: NormScratch::default(), n, dn, t }
     }
 }
 
@@ -115,33 +121,33 @@ impl Run {
         std::array::from_fn(|part| &own[part * c..][..c])
     }
 
-    /// The first half of a block, as far as the second normalization's input.
-    fn first_half(&self, conv: &Conv, x: &[f32], affine: &[&[f32]; 4], m: &mut Memory) {
-        self.norm.forward(x, affine[0], affine[1], &mut m.n1, &mut m.norm1);
-        fill_rows(&mut m.t, &conv.bias);
-        self.conv.forward(&conv.packed, &m.n1, &mut m.t, &mut m.conv);
-    }
-
-    /// Block `k` of all pictures.
-    fn forward(&self, k: usize, x: &[f32], affine: &[f32], m: &mut Memory) -> Vec<f32> {
-        let mut out = Vec::with_capacity(x.len());
+    /// Block `k` of all pictures: what it gives, and what its first convolution gave if there will be a way back.
+    fn forward(&self, k: usize, x: &[f32], affine: &[f32], m: &mut Memory) -> (Vec<f32>, Vec<f32>) {
+        let (mut out, mut middle) = (Vec::with_capacity(x.len()), Vec::new());
+        if self.tracked {
+            middle.reserve_exact(x.len());
+        }
+        let len = self.conv.input_len();
         let [first, second] = &self.blocks[k];
-        for (i, x) in x.chunks(self.conv.input_len()).enumerate() {
+        for (i, x) in x.chunks(len).enumerate() {
             let a = self.affine(affine, i, k);
-            self.first_half(first, x, &a, m);
-            self.norm.forward(&m.t, a[2], a[3], &mut m.n2, &mut m.norm2);
+            let t = if self.tracked { append_zeros(&mut middle, len) } else { &mut m.t };
+            self.norm.forward(x, a[0], a[1], &mut m.n, &mut m.norm);
+            fill_rows(t, &first.bias);
+            self.conv.forward(&first.packed, &m.n, t, &mut m.conv);
+            self.norm.forward(t, a[2], a[3], &mut m.n, &mut m.norm);
             let y = append(&mut out, x);
             add_to_rows(y, &second.bias);
-            self.conv.forward(&second.packed, &m.n2, y, &mut m.conv);
+            self.conv.forward(&second.packed, &m.n, y, &mut m.conv);
         }
-        out
+        (out, middle)
     }
 
     /// Makes block `k`'s output gradients `g` of all pictures its input gradients.
     fn backward(
         &self,
         k: usize,
-        x: &[f32],
+        (x, t): (&[f32], &[f32]),
         affine: &[f32],
         g: &mut [f32],
         daffine: &mut [f32],
@@ -153,27 +159,27 @@ impl Run {
         let (back1, back2) = (back(first)?, back(second)?);
         let mut sums = [s.gradient(self.engine), s.gradient(self.engine)];
         let mut db = [vec![0.0; c], vec![0.0; c]];
-        for (i, (x, g)) in x.chunks(len).zip(g.chunks_mut(len)).enumerate() {
+        for (i, ((x, t), g)) in x.chunks(len).zip(t.chunks(len)).zip(g.chunks_mut(len)).enumerate() {
             let a = self.affine(affine, i, k);
             let (d1, d2) = daffine[self.affine_at(i, k)..][..4 * c].split_at_mut(2 * c);
-            // Forward again: cheaper than keeping a batch of activations.
-            self.first_half(first, x, &a, m);
-            self.norm.statistics(&m.t, a[2], a[3], &mut m.norm2);
 
             channel_sums(g, &mut db[1]);
             m.dn.fill(0.0);
             s.forward(&back2, g, &mut m.dn, &mut m.conv);
-            m.dt.fill(0.0);
+            self.norm.statistics(t, a[2], a[3], &mut m.norm);
+            m.t.fill(0.0);
             let (da, ds) = d2.split_at_mut(c);
-            self.norm.backward(&m.t, a[2], &mut m.dn, &mut m.n2, &mut m.dt, da, ds, &mut m.norm2);
-            s.add_gradient(&m.n2, g, &mut sums[1], &mut m.conv);
+            self.norm.backward(t, a[2], &mut m.dn, &mut m.n, &mut m.t, da, ds, &mut m.norm);
+            s.add_gradient(&m.n, g, &mut sums[1], &mut m.conv);
 
-            s.add_gradient(&m.n1, &m.dt, &mut sums[0], &mut m.conv);
-            channel_sums(&m.dt, &mut db[0]);
+            let dt = &m.t;
+            channel_sums(dt, &mut db[0]);
             m.dn.fill(0.0);
-            s.forward(&back1, &m.dt, &mut m.dn, &mut m.conv);
+            s.forward(&back1, dt, &mut m.dn, &mut m.conv);
+            self.norm.statistics(x, a[0], a[1], &mut m.norm);
             let (da, ds) = d1.split_at_mut(c);
-            self.norm.backward(x, a[0], &mut m.dn, &mut m.n1, g, da, ds, &mut m.norm1);
+            self.norm.backward(x, a[0], &mut m.dn, &mut m.n, g, da, ds, &mut m.norm);
+            s.add_gradient(&m.n, dt, &mut sums[0], &mut m.conv);
         }
         for ((conv, sum), db) in [first, second].into_iter().zip(&mut sums).zip(db) {
             let mut dw = vec![0.0; s.weights_len()];
@@ -202,16 +208,16 @@ impl CustomOp3 for Run {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, affine) = (slice(x, lx)?, slice(affine, la)?);
         let mut m = Memory::new(self.conv.input_len());
-        let mut inputs = Vec::new();
-        let mut y = self.forward(0, x, affine, &mut m);
+        let mut kept = Kept::default();
+        let (mut y, middle) = self.forward(0, x, affine, &mut m);
+        kept.middles.push(middle);
         for k in 1..self.blocks.len() {
-            let next = self.forward(k, &y, affine, &mut m);
+            let (next, middle) = self.forward(k, &y, affine, &mut m);
             let input = std::mem::replace(&mut y, next);
-            if self.tracked {
-                inputs.push(input);
-            }
+            kept.middles.push(middle);
+            kept.inputs.push(if self.tracked { input } else { Vec::new() });
         }
-        *self.inputs.lock().unwrap_or_else(PoisonError::into_inner) = inputs;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
@@ -223,15 +229,15 @@ impl CustomOp3 for Run {
         _y: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let mut m = Memory::new(self.conv.input_len());
         let mut g = with_slice(g, <[f32]>::to_vec)?;
         let mut daffine = vec![0.0; affine.elem_count()];
         with_slice(x, |x| {
             with_slice(affine, |affine| {
                 (0..self.blocks.len()).rev().try_for_each(|k| {
-                    let x = if k == 0 { x } else { &inputs[k - 1] };
-                    self.backward(k, x, affine, &mut g, &mut daffine, &mut m)
+                    let x = if k == 0 { x } else { &kept.inputs[k - 1] };
+                    self.backward(k, (x, &kept.middles[k]), affine, &mut g, &mut daffine, &mut m)
                 })
             })
         })???;
@@ -263,7 +269,7 @@ pub fn run(x: &Tensor, affine: &Tensor, weights: &[[&Tensor; 4]]) -> Result<Tens
         engine,
         blocks,
         tracked: [x, affine, &link].into_iter().any(Tensor::track_op),
-        inputs: Mutex::default(),
+        kept: Mutex::default(),
     };
     x.contiguous()?.apply_op3(&affine.contiguous()?, &link, op)
 }

@@ -31,7 +31,7 @@ pub(super) fn slice<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
 
 /// Appends a picture of `len` zeros and returns it. Pictures are appended one by one, so that each is written to while
 /// it is in the cache.
-fn append_zeros(pictures: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub(super) fn append_zeros(pictures: &mut Vec<f32>, len: usize) -> &mut [f32] {
     let at = pictures.len();
     pictures.resize(at + len, 0.0);
     &mut pictures[at..]

@@ -122,6 +122,23 @@ fn runs_of_residual_blocks_and_their_gradients_match_candle() {
     }
 }
 
+/// Without a way back a run keeps nothing, and says the same.
+#[test]
+fn runs_without_gradients_give_the_same() {
+    let c = 16;
+    let mut vars = vec![normal(1, &[2, 5, 6, c], 1.0), normal(2, &[2, 2 * 4 * c], 1.0)];
+    (0..4).for_each(|k| vars.extend([normal(10 + k, &[c, 3, 3, c], 0.1), normal(20 + k, &[c], 0.3)]));
+    let run = |a: &[Tensor]| {
+        let a: Vec<&Tensor> = a.iter().collect();
+        let y = ops::res_blocks(a[0], a[1], a[2..].as_chunks().0).unwrap();
+        (y.track_op(), y.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+    };
+    let (tracked, y) = run(&vars.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>());
+    let (untracked, z) = run(&vars.iter().map(|v| v.as_tensor().detach()).collect::<Vec<_>>());
+    assert!(tracked && !untracked);
+    assert_eq!(y, z);
+}
+
 #[test]
 fn scales_and_shifts_of_blocks_and_their_gradients_match_candle() {
     for (blocks, c) in [(1, 8), (3, 24)] {

@@ -30,8 +30,8 @@ fn fold(len: usize, start: f32, f: impl Fn(usize) -> f32, join: impl Fn(f32, f32
     let mut joined = [start; LANES];
     let whole = len / LANES * LANES;
     for i in (0..whole).step_by(LANES) {
-        for k in 0..LANES {
-            joined[k] = join(joined[k], f(i + k));
+        for (k, joined) in joined.iter_mut().enumerate() {
+            *joined = join(*joined, f(i + k));
         }
     }
     for i in whole..len {
