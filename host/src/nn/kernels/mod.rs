@@ -1,4 +1,4 @@
-//! Training kernels, one picture at a time and channels last: convolution forward and backward, fused
+//! Training kernels, one picture at a time and channels last, forward and backward: convolution, attention, fused
 //! GroupNorm + affine + SiLU. [`crate::nn::ops`] turns them into candle custom ops that run pictures in parallel.
 //!
 //! Five engines compute the same convolutions: in f32 [`Engine::Portable`] through `matrixmultiply`, [`Engine::Avx2`] and
