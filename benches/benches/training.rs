@@ -47,9 +47,9 @@ fn norm_act(c: &mut Criterion) {
     for (name, positions, channels) in [("14x14 32", 14 * 14, 32), ("7x7 64", 7 * 7, 64)] {
         let norm = NormAct { positions, channels, silu: true };
         let mut n = Numbers::default();
-        let (x, dy) = (n.normals(positions * channels, 1.0), n.normals(positions * channels, 1.0));
+        let (x, g) = (n.normals(positions * channels, 1.0), n.normals(positions * channels, 1.0));
         let (scale, shift) = (n.normals(channels, 1.0), n.normals(channels, 0.3));
-        let (mut y, mut dx) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let (mut y, mut dx, mut dy) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; x.len()]);
         let (mut dscale, mut dshift) = (vec![0.0; channels], vec![0.0; channels]);
         let mut scratch = NormScratch::default();
         let mut group = c.benchmark_group("training norm_act");
@@ -60,7 +60,9 @@ fn norm_act(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("backward", name), |b| {
             b.iter(|| {
                 dx.fill(0.0);
-                norm.backward(black_box(&x), &scale, &shift, &dy, &mut dx, &mut dscale, &mut dshift, &mut scratch);
+                dy.copy_from_slice(&g);
+                norm.statistics(black_box(&x), &scale, &shift, &mut scratch);
+                norm.backward(&x, &scale, &mut dy, &mut y, &mut dx, &mut dscale, &mut dshift, &mut scratch);
             })
         });
         group.finish();

@@ -418,8 +418,8 @@ fn forward_f64(
                 streams.push(std::mem::replace(&mut x, down));
             }
             Stage::Up { level } => {
-                let up = native::upsample2(&conv(&x, &format!("up.{level}"))).unwrap();
-                x = (streams.pop().unwrap() + up).unwrap();
+                let stream = streams.pop().unwrap();
+                x = native::add_upsampled(&stream, &conv(&x, &format!("up.{level}"))).unwrap();
             }
         }
     }

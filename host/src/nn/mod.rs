@@ -1,5 +1,6 @@
 //! The float network: operations with tested gradients, parameters, the guided U-Net, and its optimizer.
 
+mod blocks;
 mod checkpoint;
 pub mod kernels;
 pub mod native;

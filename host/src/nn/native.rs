@@ -29,10 +29,43 @@ fn sigmoid(x: &Tensor) -> Result<Tensor> {
     (x.neg()?.exp()? + 1.0)?.recip()
 }
 
+/// See [`super::ops::affine`].
+pub fn affine(film: &Tensor, norms: &Tensor, channels: usize) -> Result<Tensor> {
+    let (n, blocks) = (film.dim(0)?, norms.elem_count() / (4 * channels));
+    let (film, norms) = (film.reshape((n, blocks, 2, channels))?, norms.reshape((1, blocks, 4, channels))?);
+    let first = norms.narrow(2, 0, 2)?.broadcast_as((n, blocks, 2, channels))?;
+    let second = (film.narrow(2, 0, 1)? + 1.0)?.broadcast_mul(&norms.narrow(2, 2, 2)?)?;
+    let (scale, shift) = (second.narrow(2, 0, 1)?, (second.narrow(2, 1, 1)? + film.narrow(2, 1, 1)?)?);
+    Tensor::cat(&[&first, &scale, &shift], 2)?.reshape((n, blocks * 4 * channels))
+}
+
+/// See [`super::ops::res_blocks`].
+pub fn res_blocks(x: &Tensor, affine: &Tensor, weights: &[[&Tensor; 4]]) -> Result<Tensor> {
+    let (c, mut x) = (x.dim(3)?, x.clone());
+    for (k, weights) in weights.iter().enumerate() {
+        let part = |i: usize| affine.narrow(1, (4 * k + i) * c, c);
+        x = res_block(&x, [&part(0)?, &part(1)?, &part(2)?, &part(3)?], *weights)?;
+    }
+    Ok(x)
+}
+
 /// See [`super::ops::res_block`].
 pub fn res_block(x: &Tensor, affine: [&Tensor; 4], weights: [&Tensor; 4]) -> Result<Tensor> {
     let t = conv(&norm_act(x, affine[0], affine[1], true)?, weights[0], weights[1])?;
     conv(&norm_act(&t, affine[2], affine[3], true)?, weights[2], weights[3])? + x
+}
+
+/// See [`super::ops::attention`].
+pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    let (n, h, w, c3) = qkv.dims4()?;
+    let (c, t) = (c3 / 3, h * w);
+    let part =
+        |i: usize| qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+    let scores = (q.matmul(&k.t()?.contiguous()?)? / ((c / heads) as f64).sqrt())?;
+    let e = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
+    let p = e.broadcast_div(&e.sum_keepdim(3)?)?;
+    p.matmul(&v)?.transpose(1, 2)?.reshape((n, h, w, c))
 }
 
 /// See [`super::ops::avg_pool2`].
@@ -41,8 +74,9 @@ pub fn avg_pool2(x: &Tensor) -> Result<Tensor> {
     x.reshape((n, h / 2, 2, w / 2, 2, c))?.mean((2, 4))
 }
 
-/// See [`super::ops::upsample2`].
-pub fn upsample2(x: &Tensor) -> Result<Tensor> {
+/// See [`super::ops::add_upsampled`].
+pub fn add_upsampled(stream: &Tensor, x: &Tensor) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
-    x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?.reshape((n, 2 * h, 2 * w, c))
+    let up = x.reshape((n, h, 1, w, 1, c))?.broadcast_as((n, h, 2, w, 2, c))?.reshape((n, 2 * h, 2 * w, c))?;
+    stream + up
 }

@@ -4,12 +4,15 @@
 //! An operation runs in the thread that calls it, picture after picture: callers give each thread its own part of a
 //! batch, so that everything around the kernels runs in parallel too.
 
-use super::kernels::{ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch};
-use super::native;
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
+use super::kernels::{
+    Attention, AttentionScratch, ConvShape, Engine, GROUP, GROUPNORM_EPS, NormAct, NormScratch, Scratch, channel_sums,
+    fill_rows,
+};
+use super::{blocks, native};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 
 /// Runs `f` on a contiguous f32 CPU tensor's values.
-fn with_slice<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(super) fn with_slice<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let t = t.contiguous()?;
     let (storage, layout) = t.storage_and_layout();
     match &*storage {
@@ -18,7 +21,7 @@ fn with_slice<R>(t: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     }
 }
 
-fn slice<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
+pub(super) fn slice<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
     match (s, l.contiguous_offsets()) {
         (CpuStorage::F32(v), Some((from, to))) => Ok(&v[from..to]),
         (CpuStorage::F32(_), None) => candle_core::bail!("expected a contiguous tensor"),
@@ -26,21 +29,19 @@ fn slice<'a>(s: &'a CpuStorage, l: &Layout) -> Result<&'a [f32]> {
     }
 }
 
-fn add_to(sum: &mut [f32], v: &[f32]) {
-    sum.iter_mut().zip(v).for_each(|(s, v)| *s += v);
+/// Appends a picture of `len` zeros and returns it. Pictures are appended one by one, so that each is written to while
+/// it is in the cache.
+pub(super) fn append_zeros(pictures: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    let at = pictures.len();
+    pictures.resize(at + len, 0.0);
+    &mut pictures[at..]
 }
 
-/// Sums of a bias gradient: `g` [positions, c] added to `db` [c].
-fn add_bias_gradient(g: &[f32], db: &mut [f32]) {
-    for row in g.chunks_exact(db.len()) {
-        add_to(db, row);
-    }
-}
-
-fn fill_bias(y: &mut [f32], bias: &[f32]) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        row.copy_from_slice(bias);
-    }
+/// Appends a picture and returns it.
+pub(super) fn append<'a>(pictures: &'a mut Vec<f32>, picture: &[f32]) -> &'a mut [f32] {
+    let at = pictures.len();
+    pictures.extend_from_slice(picture);
+    &mut pictures[at..]
 }
 
 /// Convolution with bias: x [B, H, W, cin], weights [cout, k, k, cin], bias [cout] -> [B, H, W, cout].
@@ -66,13 +67,14 @@ impl CustomOp3 for Conv {
         let (s, x, bias) = (self.shape, slice(x, lx)?, slice(b, lb)?);
         let weights = s.pack(self.engine, slice(w, lw)?);
         let n = lx.dims()[0];
-        let mut y = vec![0.0; n * s.output_len()];
+        let mut out = Vec::with_capacity(n * s.output_len());
         let mut m = Scratch::default();
-        for (y, x) in y.chunks_mut(s.output_len()).zip(x.chunks(s.input_len())) {
-            fill_bias(y, bias);
+        for x in x.chunks(s.input_len()) {
+            let y = append_zeros(&mut out, s.output_len());
+            fill_rows(y, bias);
             s.forward(&weights, x, y, &mut m);
         }
-        Ok((CpuStorage::F32(y), (n, s.h, s.w, s.cout).into()))
+        Ok((CpuStorage::F32(out), (n, s.h, s.w, s.cout).into()))
     }
 
     fn bwd(
@@ -86,22 +88,21 @@ impl CustomOp3 for Conv {
         let s = self.shape;
         let n = x.dims()[0];
         let back = s.transposed();
-        let weights = with_slice(w, |w| back.pack(self.engine, &s.transpose_weights(w)))?;
-        let mut dx = vec![0.0; n * s.input_len()];
+        let weights = with_slice(w, |w| s.pack_transposed(self.engine, w))?;
+        let mut dx = Vec::with_capacity(n * s.input_len());
         let (mut sum, mut db) = (s.gradient(self.engine), vec![0.0; s.cout]);
         with_slice(x, |x| {
             with_slice(g, |g| {
                 let mut m = Scratch::default();
-                let pictures = dx.chunks_mut(s.input_len()).zip(x.chunks(s.input_len()));
-                for ((dx, x), g) in pictures.zip(g.chunks(s.output_len())) {
-                    back.forward(&weights, g, dx, &mut m);
+                for (x, g) in x.chunks(s.input_len()).zip(g.chunks(s.output_len())) {
+                    back.forward(&weights, g, append_zeros(&mut dx, s.input_len()), &mut m);
                     s.add_gradient(x, g, &mut sum, &mut m);
-                    add_bias_gradient(g, &mut db);
+                    channel_sums(g, &mut db);
                 }
             })
         })??;
         let mut dw = vec![0.0; s.weights_len()];
-        s.finish_gradient(&sum, &mut dw);
+        s.finish_gradient(&mut sum, &mut dw);
         let d = x.device();
         Ok((
             Some(Tensor::from_vec(dx, x.shape(), d)?),
@@ -131,11 +132,10 @@ impl CustomOp3 for Norm {
         let k = self.0;
         let (x, a, b) = (slice(x, lx)?, slice(a, la)?, slice(b, lb)?);
         let len = k.positions * k.channels;
-        let mut y = vec![0.0; x.len()];
+        let mut y = Vec::with_capacity(x.len());
         let mut m = NormScratch::default();
-        let affine = a.chunks(k.channels).zip(b.chunks(k.channels));
-        for ((y, x), (a, b)) in y.chunks_mut(len).zip(x.chunks(len)).zip(affine) {
-            k.forward(x, a, b, y, &mut m);
+        for (x, (a, b)) in x.chunks(len).zip(a.chunks(k.channels).zip(b.chunks(k.channels))) {
+            k.forward(x, a, b, append_zeros(&mut y, len), &mut m);
         }
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
@@ -151,17 +151,19 @@ impl CustomOp3 for Norm {
         let k = self.0;
         let len = k.positions * k.channels;
         let n = x.dims()[0];
-        let mut dx = vec![0.0; n * len];
+        let mut dx = Vec::with_capacity(n * len);
         let (mut da, mut db) = (vec![0.0; n * k.channels], vec![0.0; n * k.channels]);
         with_slice(x, |x| {
             with_slice(a, |a| {
                 with_slice(b, |b| {
                     with_slice(g, |g| {
-                        let (mut m, c) = (NormScratch::default(), k.channels);
-                        for (i, dx) in dx.chunks_mut(len).enumerate() {
-                            let (p, q) = (i * len..(i + 1) * len, i * c..(i + 1) * c);
+                        let (mut m, mut dy, c) = (NormScratch::default(), g.to_vec(), k.channels);
+                        let mut y = vec![0.0; len];
+                        for (i, dy) in dy.chunks_mut(len).enumerate() {
+                            let (x, q) = (&x[i * len..][..len], i * c..(i + 1) * c);
+                            k.statistics(x, &a[q.clone()], &b[q.clone()], &mut m);
                             let (da, db) = (&mut da[q.clone()], &mut db[q.clone()]);
-                            k.backward(&x[p.clone()], &a[q.clone()], &b[q], &g[p], dx, da, db, &mut m);
+                            k.backward(x, &a[q], dy, &mut y, append_zeros(&mut dx, len), da, db, &mut m);
                         }
                     })
                 })
@@ -176,145 +178,33 @@ impl CustomOp3 for Norm {
     }
 }
 
-/// A whole residual block on one picture at a time, so that its activations stay in the cache:
-/// `x + conv2(silu(norm(conv1(silu(norm(x, s1, t1))), s2, t2)))`.
-///
-/// x [B, H, W, C]; affine [B, 4C] = scale 1, shift 1, scale 2, shift 2; weights [2 * (9*C*C + C)] = weights and bias
-/// of both convolutions.
-struct ResBlock {
-    conv: ConvShape,
-    norm: NormAct,
-    engine: Engine,
-}
+/// Softmax attention: qkv [B, H, W, 3C] -> [B, H, W, C].
+struct Attend(Attention);
 
-#[derive(Default)]
-struct BlockScratch {
-    conv: Scratch,
-    norm: NormScratch,
-    n1: Vec<f32>,
-    t: Vec<f32>,
-    n2: Vec<f32>,
-    dn: Vec<f32>,
-    dt: Vec<f32>,
-}
-
-impl ResBlock {
-    /// Weights and bias of convolution `i` in the packed weights.
-    fn weights<'a>(&self, i: usize, all: &'a [f32]) -> (&'a [f32], &'a [f32]) {
-        let len = self.conv.weights_len() + self.conv.cout;
-        all[i * len..(i + 1) * len].split_at(self.conv.weights_len())
-    }
-}
-
-impl CustomOp3 for ResBlock {
+impl CustomOp1 for Attend {
     fn name(&self) -> &'static str {
-        "fewstep-res-block"
+        "fewstep-attention"
     }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        affine: &CpuStorage,
-        la: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, affine, w) = (slice(x, lx)?, slice(affine, la)?, slice(w, lw)?);
-        let (len, c) = (self.conv.input_len(), self.conv.cin);
-        let ((w1, b1), (w2, b2)) = (self.weights(0, w), self.weights(1, w));
-        let (w1, w2) = (self.conv.pack(self.engine, w1), self.conv.pack(self.engine, w2));
-        let mut y = vec![0.0; x.len()];
-        let mut m = BlockScratch::default();
-        m.n1.resize(len, 0.0);
-        m.t.resize(len, 0.0);
-        for ((y, x), affine) in y.chunks_mut(len).zip(x.chunks(len)).zip(affine.chunks(4 * c)) {
-            let a: [&[f32]; 4] = std::array::from_fn(|i| &affine[i * c..(i + 1) * c]);
-            self.norm.forward(x, a[0], a[1], &mut m.n1, &mut m.norm);
-            fill_bias(&mut m.t, b1);
-            self.conv.forward(&w1, &m.n1, &mut m.t, &mut m.conv);
-            self.norm.forward(&m.t, a[2], a[3], &mut m.n1, &mut m.norm);
-            y.copy_from_slice(x);
-            for row in y.chunks_exact_mut(c) {
-                add_to(row, b2);
-            }
-            self.conv.forward(&w2, &m.n1, y, &mut m.conv);
+    fn cpu_fwd(&self, qkv: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((n, h, w, _), qkv, c) = (dims4(l)?, slice(qkv, l)?, self.0.channels);
+        let (len, mut m) = (self.0.tokens * c, AttentionScratch::default());
+        let mut out = Vec::with_capacity(n * len);
+        for qkv in qkv.chunks(3 * len) {
+            self.0.forward(qkv, append_zeros(&mut out, len), &mut m);
         }
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
+        Ok((CpuStorage::F32(out), (n, h, w, c).into()))
     }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        affine: &Tensor,
-        w: &Tensor,
-        _y: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let s = self.conv;
-        let (len, c, n) = (s.input_len(), s.cin, x.dims()[0]);
-        let (forward1, back1, back2, bias1) = with_slice(w, |w| {
-            let ((w1, b1), (w2, _)) = (self.weights(0, w), self.weights(1, w));
-            (
-                s.pack(self.engine, w1),
-                s.pack(self.engine, &s.transpose_weights(w1)),
-                s.pack(self.engine, &s.transpose_weights(w2)),
-                b1.to_vec(),
-            )
-        })?;
-        let mut dx = vec![0.0; n * len];
-        let mut daffine = vec![0.0; n * 4 * c];
-        let mut sums = [s.gradient(self.engine), s.gradient(self.engine)];
-        let mut db = [vec![0.0; c], vec![0.0; c]];
-        with_slice(x, |x| {
-            with_slice(affine, |affine| {
-                with_slice(g, |g| {
-                    let mut scratch = BlockScratch::default();
-                    let m = &mut scratch;
-                    for v in [&mut m.n1, &mut m.t, &mut m.n2, &mut m.dn, &mut m.dt] {
-                        v.resize(len, 0.0);
-                    }
-                    for (i, dx) in dx.chunks_mut(len).enumerate() {
-                        let (x, g) = (&x[i * len..][..len], &g[i * len..][..len]);
-                        let a: [&[f32]; 4] = std::array::from_fn(|k| &affine[(4 * i + k) * c..][..c]);
-                        // Forward again: cheaper than keeping a batch of activations.
-                        self.norm.forward(x, a[0], a[1], &mut m.n1, &mut m.norm);
-                        fill_bias(&mut m.t, &bias1);
-                        s.forward(&forward1, &m.n1, &mut m.t, &mut m.conv);
-                        self.norm.forward(&m.t, a[2], a[3], &mut m.n2, &mut m.norm);
-
-                        let (d1, d2) = daffine[4 * i * c..][..4 * c].split_at_mut(2 * c);
-                        s.add_gradient(&m.n2, g, &mut sums[1], &mut m.conv);
-                        add_bias_gradient(g, &mut db[1]);
-                        m.dn.fill(0.0);
-                        s.forward(&back2, g, &mut m.dn, &mut m.conv);
-                        m.dt.fill(0.0);
-                        let (da, ds) = d2.split_at_mut(c);
-                        self.norm.backward(&m.t, a[2], a[3], &m.dn, &mut m.dt, da, ds, &mut m.norm);
-
-                        s.add_gradient(&m.n1, &m.dt, &mut sums[0], &mut m.conv);
-                        add_bias_gradient(&m.dt, &mut db[0]);
-                        m.dn.fill(0.0);
-                        s.forward(&back1, &m.dt, &mut m.dn, &mut m.conv);
-                        dx.copy_from_slice(g);
-                        let (da, ds) = d1.split_at_mut(c);
-                        self.norm.backward(x, a[0], a[1], &m.dn, dx, da, ds, &mut m.norm);
-                    }
-                })
+    fn bwd(&self, qkv: &Tensor, _y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
+        let (len, mut m) = (self.0.tokens * self.0.channels, AttentionScratch::default());
+        let mut dqkv = Vec::with_capacity(qkv.elem_count());
+        with_slice(qkv, |qkv| {
+            with_slice(g, |g| {
+                for (qkv, g) in qkv.chunks(3 * len).zip(g.chunks(len)) {
+                    self.0.backward(qkv, g, append_zeros(&mut dqkv, 3 * len), &mut m);
+                }
             })
-        })???;
-        let mut dw = vec![0.0; w.elem_count()];
-        for (k, half) in dw.chunks_mut(w.elem_count() / 2).enumerate() {
-            let (weights, bias) = half.split_at_mut(s.weights_len());
-            s.finish_gradient(&sums[k], weights);
-            bias.copy_from_slice(&db[k]);
-        }
-        let d = x.device();
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), d)?),
-            Some(Tensor::from_vec(daffine, affine.shape(), d)?),
-            Some(Tensor::from_vec(dw, w.shape(), d)?),
-        ))
+        })??;
+        Ok(Some(Tensor::from_vec(dqkv, qkv.shape(), qkv.device())?))
     }
 }
 
@@ -322,6 +212,22 @@ impl CustomOp3 for ResBlock {
 struct Down(f32);
 /// Each value, times `scale`, four times: [B, H, W, C] -> [B, 2H, 2W, C].
 struct Up(f32);
+/// What [`Up`] makes of [B, H, W, C], added to [B, 2H, 2W, C].
+struct AddUp;
+
+/// Adds each value of x [.., w, c], times `scale`, to four of `y`.
+fn add_doubled(x: &[f32], w: usize, c: usize, scale: f32, y: &mut [f32]) {
+    for (rows, x) in y.chunks_mut(4 * w * c).zip(x.chunks(w * c)) {
+        for row in rows.chunks_mut(2 * w * c) {
+            for (o, v) in row.chunks_exact_mut(2 * c).zip(x.chunks_exact(c)) {
+                for k in 0..c {
+                    o[k] += v[k] * scale;
+                    o[k + c] += v[k] * scale;
+                }
+            }
+        }
+    }
+}
 
 fn dims4(l: &Layout) -> Result<(usize, usize, usize, usize)> {
     l.shape().dims4()
@@ -357,20 +263,26 @@ impl CustomOp1 for Up {
     fn cpu_fwd(&self, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let ((n, h, w, c), x) = (dims4(l)?, slice(x, l)?);
         let mut y = vec![0.0; x.len() * 4];
-        for (rows, x) in y.chunks_mut(4 * w * c).zip(x.chunks(w * c)) {
-            let (first, second) = rows.split_at_mut(2 * w * c);
-            for (o, v) in first.chunks_exact_mut(2 * c).zip(x.chunks_exact(c)) {
-                for k in 0..c {
-                    o[k] = v[k] * self.0;
-                    o[k + c] = v[k] * self.0;
-                }
-            }
-            second.copy_from_slice(first);
-        }
+        add_doubled(x, w, c, self.0, &mut y);
         Ok((CpuStorage::F32(y), (n, 2 * h, 2 * w, c).into()))
     }
     fn bwd(&self, _x: &Tensor, _y: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(g.contiguous()?.apply_op1_no_bwd(&Down(self.0))?))
+    }
+}
+
+impl CustomOp2 for AddUp {
+    fn name(&self) -> &'static str {
+        "fewstep-add-up"
+    }
+    fn cpu_fwd(&self, stream: &CpuStorage, ls: &Layout, x: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((_, _, w, c), x) = (dims4(l)?, slice(x, l)?);
+        let mut y = slice(stream, ls)?.to_vec();
+        add_doubled(x, w, c, 1.0, &mut y);
+        Ok((CpuStorage::F32(y), ls.shape().clone()))
+    }
+    fn bwd(&self, _s: &Tensor, _x: &Tensor, _y: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(g.clone()), Some(g.contiguous()?.apply_op1_no_bwd(&Down(1.0))?)))
     }
 }
 
@@ -412,21 +324,38 @@ pub fn norm_act(x: &Tensor, scale: &Tensor, shift: &Tensor, silu: bool) -> Resul
     x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, op)
 }
 
+/// Softmax attention: qkv [B, H, W, 3C], ordered q, k, v, each heads x (C / heads) -> [B, H, W, C].
+pub fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
+    if native_only(qkv) {
+        return native::attention(qkv, heads);
+    }
+    let (_, h, w, c3) = qkv.dims4()?;
+    qkv.contiguous()?.apply_op1(Attend(Attention { tokens: h * w, channels: c3 / 3, heads }))
+}
+
+/// Scales and shifts of both normalizations of residual blocks of `channels`, [B, blocks * 4C], from what the embedding
+/// says of each, film [B, blocks * 2C], and their own, norms [blocks * 4C]: the first one's own, and `(1 + f) * s` and
+/// `(1 + f) * t + f'` for the second.
+pub fn affine(film: &Tensor, norms: &Tensor, channels: usize) -> Result<Tensor> {
+    if native_only(film) {
+        return native::affine(film, norms, channels);
+    }
+    film.contiguous()?.apply_op2(&norms.contiguous()?, blocks::Affine { channels })
+}
+
+/// Residual blocks one after the other: x [B, H, W, C], affine [B, blocks * 4C] = scale and shift of the first and of the
+/// second norm of each, and weights and biases of both convolutions of each.
+pub fn res_blocks(x: &Tensor, affine: &Tensor, weights: &[[&Tensor; 4]]) -> Result<Tensor> {
+    if native_only(x) {
+        return native::res_blocks(x, affine, weights);
+    }
+    check_groups(x.dim(3)?)?;
+    blocks::run(x, affine, weights)
+}
+
 /// A residual block: x [B, H, W, C], affines [B, C] of both norms, weights and biases of both convolutions.
 pub fn res_block(x: &Tensor, affine: [&Tensor; 4], weights: [&Tensor; 4]) -> Result<Tensor> {
-    if native_only(x) {
-        return native::res_block(x, affine, weights);
-    }
-    let (_, h, w, c) = x.dims4()?;
-    check_groups(c)?;
-    let op = ResBlock {
-        conv: ConvShape { h, w, cin: c, cout: c, kernel: 3 },
-        norm: NormAct { positions: h * w, channels: c, silu: true },
-        engine: Engine::current(),
-    };
-    let affine = Tensor::cat(&affine, 1)?;
-    let flat: Vec<Tensor> = weights.iter().map(|w| w.flatten_all()).collect::<Result<_>>()?;
-    x.contiguous()?.apply_op3(&affine, &Tensor::cat(&flat, 0)?, op)
+    res_blocks(x, &Tensor::cat(&affine, 1)?, &[weights])
 }
 
 /// 2x2 mean of [B, H, W, C], H and W even.
@@ -437,12 +366,12 @@ pub fn avg_pool2(x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Down(0.25))
 }
 
-/// Nearest-neighbour doubling of [B, H, W, C].
-pub fn upsample2(x: &Tensor) -> Result<Tensor> {
+/// Nearest-neighbour doubling of x [B, H, W, C], added to `stream` [B, 2H, 2W, C].
+pub fn add_upsampled(stream: &Tensor, x: &Tensor) -> Result<Tensor> {
     if native_only(x) {
-        return native::upsample2(x);
+        return native::add_upsampled(stream, x);
     }
-    x.contiguous()?.apply_op1(Up(1.0))
+    stream.contiguous()?.apply_op2(&x.contiguous()?, AddUp)
 }
 
 fn check_groups(channels: usize) -> Result<()> {

@@ -104,11 +104,63 @@ fn residual_block_and_its_gradients_match_candle() {
     }
 }
 
+/// Three in a run; the gradients of all of their parameters.
+#[test]
+fn runs_of_residual_blocks_and_their_gradients_match_candle() {
+    const BLOCKS: usize = 3;
+    for (h, w, c) in [(14, 14, 32), (7, 7, 64), (5, 4, 8), (3, 7, 40)] {
+        let mut vars = vec![normal(1, &[3, h, w, c], 1.0), normal(2, &[3, BLOCKS * 4 * c], 1.0)];
+        for k in 0..2 * BLOCKS as u64 {
+            vars.extend([normal(10 + k, &[c, 3, 3, c], 0.3 / (c as f32).sqrt()), normal(20 + k, &[c], 0.3)]);
+        }
+        compare(
+            &vars,
+            |a| ops::res_blocks(a[0], a[1], a[2..].as_chunks().0),
+            |a| native::res_blocks(a[0], a[1], a[2..].as_chunks().0),
+            if Engine::current().is_bf16() { 0.2 } else { 5e-4 },
+        );
+    }
+}
+
+/// Without a way back a run keeps nothing, and says the same.
+#[test]
+fn runs_without_gradients_give_the_same() {
+    let c = 16;
+    let mut vars = vec![normal(1, &[2, 5, 6, c], 1.0), normal(2, &[2, 2 * 4 * c], 1.0)];
+    (0..4).for_each(|k| vars.extend([normal(10 + k, &[c, 3, 3, c], 0.1), normal(20 + k, &[c], 0.3)]));
+    let run = |a: &[Tensor]| {
+        let a: Vec<&Tensor> = a.iter().collect();
+        let y = ops::res_blocks(a[0], a[1], a[2..].as_chunks().0).unwrap();
+        (y.track_op(), y.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+    };
+    let (tracked, y) = run(&vars.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>());
+    let (untracked, z) = run(&vars.iter().map(|v| v.as_tensor().detach()).collect::<Vec<_>>());
+    assert!(tracked && !untracked);
+    assert_eq!(y, z);
+}
+
+#[test]
+fn scales_and_shifts_of_blocks_and_their_gradients_match_candle() {
+    for (blocks, c) in [(1, 8), (3, 24)] {
+        let vars = [normal(1, &[5, blocks * 2 * c], 1.0), normal(2, &[blocks * 4 * c], 1.0)];
+        compare(&vars, |a| ops::affine(a[0], a[1], c), |a| native::affine(a[0], a[1], c), 1e-5);
+    }
+}
+
+#[test]
+fn attention_and_its_gradients_match_candle() {
+    for (h, w, c, heads) in [(7, 7, 64, 1), (3, 5, 24, 3), (1, 1, 8, 2), (4, 4, 16, 1)] {
+        let vars = [normal(1, &[2, h, w, 3 * c], 1.5)];
+        compare(&vars, |a| ops::attention(a[0], heads), |a| native::attention(a[0], heads), 1e-4);
+    }
+}
+
 #[test]
 fn pooling_and_doubling_and_their_gradients_match_candle() {
     let x = [normal(1, &[2, 6, 4, 8], 1.0)];
     compare(&x, |a| ops::avg_pool2(a[0]), |a| native::avg_pool2(a[0]), 1e-5);
-    compare(&x, |a| ops::upsample2(a[0]), |a| native::upsample2(a[0]), 1e-5);
+    let x = [normal(1, &[2, 6, 4, 8], 1.0), normal(2, &[2, 3, 2, 8], 1.0)];
+    compare(&x, |a| ops::add_upsampled(a[0], a[1]), |a| native::add_upsampled(a[0], a[1]), 1e-5);
 }
 
 /// Every engine against sums in f64, at sizes around the tiles' edges.
@@ -130,44 +182,77 @@ fn engines_match_sums_in_double_precision() {
                 Stream::new(seed, Purpose::Init, 0, 0).normals(&mut v);
                 v
             };
-            let (x, wt, g) = (value(1, s.input_len()), value(2, s.weights_len()), value(3, s.output_len()));
-            let (mut y, mut dw, mut sum) = (vec![0.0; s.output_len()], vec![0.0; s.weights_len()], s.gradient(engine));
-            let mut m = Scratch::default();
-            s.forward(&s.pack(engine, &wt), &x, &mut y, &mut m);
-            s.add_gradient(&x, &g, &mut sum, &mut m);
-            s.finish_gradient(&sum, &mut dw);
-            let (mut y64, mut dw64) = (vec![0f64; y.len()], vec![0f64; dw.len()]);
-            let pad = kernel / 2;
-            for yy in 0..h {
-                for xx in 0..w {
-                    for ky in 0..kernel {
-                        for kx in 0..kernel {
-                            let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else {
-                                continue;
-                            };
-                            if sy >= h || sx >= w {
-                                continue;
-                            }
-                            for o in 0..cout {
-                                for i in 0..cin {
-                                    let (a, b, c) = (
-                                        (yy * w + xx) * cout + o,
-                                        (sy * w + sx) * cin + i,
-                                        ((o * kernel + ky) * kernel + kx) * cin + i,
-                                    );
-                                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
-                                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-            for (got, want, terms) in [(&y, &y64, s.taps_len()), (&dw, &dw64, h * w)] {
+            // So many pictures that some are summed together and some wait for the end, whatever an engine groups.
+            let pictures: Vec<_> =
+                (0..9).map(|i| (value(10 + i, s.input_len()), value(30 + i, s.output_len()))).collect();
+            let (wt, mut sum, mut dw) = (value(2, s.weights_len()), s.gradient(engine), vec![0.0; s.weights_len()]);
+            let (weights, back) = (s.pack(engine, &wt), s.pack_transposed(engine, &wt));
+            let (mut m, mut dw64) = (Scratch::default(), vec![0f64; dw.len()]);
+            let check = |what: &str, got: &[f32], want: &[f64], terms: usize| {
                 let scale = (terms as f64).sqrt();
                 for (g, w) in got.iter().zip(want) {
-                    assert!((f64::from(*g) - w).abs() < tolerance * scale + 1e-9, "{engine:?} {s:?}: {g} against {w}");
+                    assert!(
+                        (f64::from(*g) - w).abs() < tolerance * scale + 1e-9,
+                        "{engine:?} {s:?} {what}: {g} against {w}"
+                    );
                 }
+            };
+            for (x, g) in &pictures {
+                let (mut y, mut dx) = (vec![0.0; s.output_len()], vec![0.0; s.input_len()]);
+                s.forward(&weights, x, &mut y, &mut m);
+                s.transposed().forward(&back, g, &mut dx, &mut m);
+                s.add_gradient(x, g, &mut sum, &mut m);
+                let (mut y64, mut dx64) = (vec![0f64; y.len()], vec![0f64; dx.len()]);
+                products(&s, |b, c, a| {
+                    y64[a] += f64::from(x[b]) * f64::from(wt[c]);
+                    dx64[b] += f64::from(g[a]) * f64::from(wt[c]);
+                    dw64[c] += f64::from(x[b]) * f64::from(g[a]);
+                });
+                check("forward", &y, &y64, s.taps_len());
+                check("backward", &dx, &dx64, s.transposed().taps_len());
+            }
+            s.finish_gradient(&mut sum, &mut dw);
+            check("weights", &dw, &dw64, pictures.len() * h * w);
+        }
+    }
+}
+
+/// The size of vectors does not change a value.
+#[test]
+fn f32_engines_with_fused_products_agree_to_the_bit() {
+    let engines = [Engine::Avx2, Engine::Avx512F32];
+    if !engines.iter().all(|e| Engine::available().contains(e)) {
+        return;
+    }
+    for (h, w, cin, cout, kernel) in [(14, 14, 32, 32, 3), (7, 7, 33, 31, 3), (3, 17, 1, 65, 3), (7, 7, 64, 192, 1)] {
+        let s = ConvShape { h, w, cin, cout, kernel };
+        let value = |seed, n: usize| normal(seed, &[n], 1.0).to_vec1::<f32>().unwrap();
+        let (x, wt, g) = (value(1, s.input_len()), value(2, s.weights_len()), value(3, s.output_len()));
+        let [a, b] = engines.map(|engine| {
+            let (mut y, mut dx, mut dw) = (vec![0.0; g.len()], vec![0.0; x.len()], vec![0.0; wt.len()]);
+            let (mut m, mut sum) = (Scratch::default(), s.gradient(engine));
+            s.forward(&s.pack(engine, &wt), &x, &mut y, &mut m);
+            s.transposed().forward(&s.pack_transposed(engine, &wt), &g, &mut dx, &mut m);
+            s.add_gradient(&x, &g, &mut sum, &mut m);
+            s.finish_gradient(&mut sum, &mut dw);
+            [y, dx, dw]
+        });
+        assert_eq!(a, b, "{s:?}");
+    }
+}
+
+/// Calls `f` with the places of input, weight and output of every product of a convolution.
+fn products(s: &ConvShape, mut f: impl FnMut(usize, usize, usize)) {
+    let ConvShape { h, w, cin, cout, kernel } = *s;
+    let pad = kernel / 2;
+    for (yy, xx) in (0..h).flat_map(|yy| (0..w).map(move |xx| (yy, xx))) {
+        for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
+            let (Some(sy), Some(sx)) = ((yy + ky).checked_sub(pad), (xx + kx).checked_sub(pad)) else { continue };
+            if sy >= h || sx >= w {
+                continue;
+            }
+            for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
+                f((sy * w + sx) * cin + i, ((o * kernel + ky) * kernel + kx) * cin + i, (yy * w + xx) * cout + o);
             }
         }
     }

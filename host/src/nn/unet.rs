@@ -75,6 +75,20 @@ pub enum Stage {
     Up { level: usize },
 }
 
+impl Stage {
+    fn is_block(&self) -> bool {
+        matches!(self, Stage::Block { .. })
+    }
+
+    /// The name of a block's parameter.
+    fn parameter(&self, part: &str) -> String {
+        match self {
+            Stage::Block { name, .. } => format!("{name}.{part}"),
+            _ => unreachable!("only blocks have parameters of their own"),
+        }
+    }
+}
+
 impl Arch {
     /// The default network for pictures of this shape: about 38 M multiplications at 28x28, 60 M at 32x32x3 and at
     /// 64x64x3, which it folds twice as far.
@@ -416,6 +430,22 @@ impl UNet {
         self.evaluate(q, Some(see))
     }
 
+    /// Scales and shifts of a run of blocks, as [`ops::res_blocks`] takes them.
+    fn affine(&self, film: &Tensor, run: &[Stage]) -> Result<Tensor> {
+        let Stage::Block { level, film: at, .. } = &run[0] else { unreachable!("a run of blocks") };
+        let c = self.arch.widths[*level];
+        let parts = ["norm1.scale", "norm1.shift", "norm2.scale", "norm2.shift"];
+        let norms = run.iter().flat_map(|s| parts.map(|part| self.params.get(&s.parameter(part))));
+        let norms = Tensor::cat(&norms.collect::<Result<Vec<_>>>()?, 0)?;
+        ops::affine(&film.narrow(1, *at, 2 * c * run.len())?, &norms, c)
+    }
+
+    /// Weights and biases of a block's convolutions.
+    fn block_weights(&self, block: &Stage) -> Result<[&Tensor; 4]> {
+        let p = |part: &str| self.params.get(&block.parameter(part));
+        Ok([p("conv1.weight")?, p("conv1.bias")?, p("conv2.weight")?, p("conv2.bias")?])
+    }
+
     fn evaluate(&self, q: &Query, mut see: Option<&mut Observer>) -> Result<Tensor> {
         let observed = see.is_some();
         let mut show = |name: &str, t: Tensor| match &mut see {
@@ -440,36 +470,34 @@ impl UNet {
         }
         let per_cell = self.arch.base > 0;
         let mut streams = Vec::new();
-        for stage in self.arch.stages() {
-            match stage {
-                Stage::Block { name, level, film: at } => {
-                    let c = self.arch.widths[level];
-                    let (s1, t1) = (p(format!("{name}.norm1.scale"))?, p(format!("{name}.norm1.shift"))?);
-                    let (s2, t2) = (p(format!("{name}.norm2.scale"))?, p(format!("{name}.norm2.shift"))?);
-                    let scale = (film.narrow(1, at, c)? + 1.0)?;
-                    let shift = film.narrow(1, at + c, c)?;
-                    let affine =
-                        [&rows(s1)?, &rows(t1)?, &scale.broadcast_mul(s2)?, &(scale.broadcast_mul(t2)? + shift)?];
-                    let w = |s: &str| p(format!("{name}.{s}"));
-                    let weights = [w("conv1.weight")?, w("conv1.bias")?, w("conv2.weight")?, w("conv2.bias")?];
-                    x = if observed || per_cell {
-                        let norm = |x: &Tensor, scale: &Tensor, shift: &Tensor| match per_cell {
-                            true => ops::cell_norm_act(x, scale, shift, true),
-                            false => ops::norm_act(x, scale, shift, true),
-                        };
-                        let n1 = show(&format!("{name}.norm1"), norm(&x, affine[0], affine[1])?)?;
-                        let t = show(&format!("{name}.conv1"), ops::conv(&n1, weights[0], weights[1])?)?;
-                        let n2 = show(&format!("{name}.norm2"), norm(&t, affine[2], affine[3])?)?;
-                        show(&format!("{name}.conv2"), (ops::conv(&n2, weights[2], weights[3])? + x)?)?
-                    } else {
-                        ops::res_block(&x, affine, weights)?
+        let stages = self.arch.stages();
+        let whole = !observed && !per_cell;
+        for run in stages.chunk_by(|a, b| whole && a.is_block() && b.is_block()) {
+            match &run[0] {
+                Stage::Block { .. } if whole => {
+                    let weights: Vec<_> = run.iter().map(|s| self.block_weights(s)).collect::<Result<_>>()?;
+                    x = ops::res_blocks(&x, &self.affine(&film, run)?, &weights)?;
+                }
+                block @ Stage::Block { name, level, .. } => {
+                    let (affine, c) = (self.affine(&film, run)?, self.arch.widths[*level]);
+                    let norm = |x: &Tensor, i: usize| {
+                        let (scale, shift) = (affine.narrow(1, 2 * i * c, c)?, affine.narrow(1, (2 * i + 1) * c, c)?);
+                        match per_cell {
+                            true => ops::cell_norm_act(x, &scale, &shift, true),
+                            false => ops::norm_act(x, &scale, &shift, true),
+                        }
                     };
+                    let [w1, b1, w2, b2] = self.block_weights(block)?;
+                    let n1 = show(&format!("{name}.norm1"), norm(&x, 0)?)?;
+                    let t = show(&format!("{name}.conv1"), ops::conv(&n1, w1, b1)?)?;
+                    let n2 = show(&format!("{name}.norm2"), norm(&t, 1)?)?;
+                    x = show(&format!("{name}.conv2"), (ops::conv(&n2, w2, b2)? + x)?)?;
                 }
                 Stage::Attention => {
                     let (scale, shift) = (p("attn.norm.scale".into())?, p("attn.norm.shift".into())?);
                     let y = show("attn.norm", ops::norm_act(&x, &rows(scale)?, &rows(shift)?, false)?)?;
                     let y = show("attn.qkv", conv("attn.qkv", &y)?)?;
-                    let y = show("attn.mix", attention(&y, self.arch.attention_heads)?)?;
+                    let y = show("attn.mix", ops::attention(&y, self.arch.attention_heads)?)?;
                     x = show("attn.proj", (x + conv("attn.proj", &y)?)?)?;
                 }
                 Stage::Down { level } => {
@@ -480,9 +508,9 @@ impl UNet {
                 }
                 Stage::Up { level } => {
                     let name = format!("up.{level}");
-                    let up = ops::upsample2(&show(&name, conv(&name, &x)?)?)?;
+                    let up = show(&name, conv(&name, &x)?)?;
                     let stream = streams.pop().expect("a level to come back to");
-                    x = show(&format!("{name}.add"), (stream + up)?)?;
+                    x = show(&format!("{name}.add"), ops::add_upsampled(&stream, &up)?)?;
                 }
             }
         }
@@ -499,17 +527,4 @@ impl UNet {
 
 fn silu(x: &Tensor) -> Result<Tensor> {
     x.silu()
-}
-
-/// Softmax attention: qkv [B, H, W, 3C], ordered q, k, v, each heads x (C / heads) -> [B, H, W, C].
-fn attention(qkv: &Tensor, heads: usize) -> Result<Tensor> {
-    let (n, h, w, c3) = qkv.dims4()?;
-    let (c, t) = (c3 / 3, h * w);
-    let part =
-        |i: usize| qkv.reshape((n, t, 3, heads, c / heads))?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-    let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let scores = (q.matmul(&k.t()?.contiguous()?)? / ((c / heads) as f64).sqrt())?;
-    let e = scores.broadcast_sub(&scores.max_keepdim(3)?.detach())?.exp()?;
-    let p = e.broadcast_div(&e.sum_keepdim(3)?)?;
-    p.matmul(&v)?.transpose(1, 2)?.reshape((n, h, w, c))
 }

@@ -9,7 +9,7 @@
 //! with 14 x 32 or 8 x 48 the 16 loads a pair stay below the 28 or 24 products, and these are enough independent
 //! sums to hide a product's latency.
 
-use super::bf16::{to_bf16, to_pairs, to_planes};
+use super::bf16::{self, Place, Sizes, load, to_pairs, to_planes};
 use super::conv::ConvShape;
 use super::lines::Lines;
 use super::tiles::tiles;
@@ -144,39 +144,24 @@ unsafe fn multiply(t: &Product, rows: usize, columns: usize) {
     });
 }
 
-/// Rows of `w` pixels of `c` channels as bf16 into rows of `wp` pixels of `padded(c)` channels, from pixel `at` on;
-/// everything else is zero. `pixels` is the size of the buffer.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn load(x: &[f32], w: usize, c: usize, wp: usize, at: usize, pixels: usize, buffer: &mut Lines) {
-    let cp = padded(c);
-    let grid = buffer.zeroed::<u16>(pixels * cp);
-    for (y, row) in x.chunks_exact(w * c).enumerate() {
-        let to = &mut grid[(at + y * wp) * cp..][..w * cp];
-        if c == cp {
-            to_bf16(row, to);
-        } else {
-            for (pixel, to) in row.chunks_exact(c).zip(to.chunks_exact_mut(cp)) {
-                to_bf16(pixel, &mut to[..c]);
-            }
-        }
-    }
+fn sizes(s: &ConvShape) -> Sizes {
+    let (inputs, outputs) = (padded(s.cin), padded(s.cout));
+    Sizes { taps: s.kernel * s.kernel, cin: s.cin, cout: s.cout, inputs, outputs }
 }
 
 /// Packs weights [cout, kernel, kernel, cin].
 pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
-    let (cin, cout, taps) = (padded(s.cin), padded(s.cout), s.kernel * s.kernel);
-    let mut packed = Lines::default();
-    let out = packed.zeroed::<u16>(taps * cin * cout);
-    let mut rounded = vec![0u16; weights.len()];
+    let (mut packed, sizes) = (Lines::default(), sizes(s));
     // SAFETY: packing for this engine happens only where `bf16::available()` found these features.
-    unsafe { to_bf16(weights, &mut rounded) };
-    for (o, row) in rounded.chunks_exact(taps * s.cin).enumerate() {
-        for (t, tap) in row.chunks_exact(s.cin).enumerate() {
-            for (i, v) in tap.iter().enumerate() {
-                out[((t * cin / 2 + i / 2) * cout + o) * 2 + i % 2] = *v;
-            }
-        }
-    }
+    unsafe { bf16::pack(&sizes, weights, packed.sized(sizes.taps * sizes.inputs * sizes.outputs / 2)) };
+    Packed(packed)
+}
+
+/// Packs weights of `s` for [`ConvShape::transposed`].
+pub fn pack_transposed(s: &ConvShape, weights: &[f32]) -> Packed {
+    let (mut packed, sizes) = (Lines::default(), sizes(s));
+    // SAFETY: as for `pack`.
+    unsafe { bf16::pack_transposed(&sizes, weights, packed.sized(sizes.taps * sizes.inputs * sizes.outputs / 2)) };
     Packed(packed)
 }
 
@@ -185,7 +170,10 @@ pub fn forward(s: &ConvShape, weights: &Packed, x: &[f32], y: &mut [f32], m: &mu
     let (cin, cout, pad) = (padded(s.cin), padded(s.cout), s.kernel / 2);
     let wp = s.w + 2 * pad;
     // SAFETY: `Weights::Avx512` exists only where `bf16::available()` found these features.
-    unsafe { load(x, s.w, s.cin, wp, pad * wp + pad, (s.h + 2 * pad) * wp, &mut m.picture) };
+    unsafe {
+        let place = Place { at: pad * wp + pad, row: wp, pixels: (s.h + 2 * pad) * wp };
+        load(x, s.w, s.cin, cin, &place, &mut m.picture);
+    }
     m.offsets.clear();
     m.offsets.extend((0..s.kernel * s.kernel).map(|tap| (tap / s.kernel * wp + tap % s.kernel) * cin * 2));
     let (a, b): (&[u16], &[u16]) = (m.picture.get(), weights.0.get());
@@ -219,15 +207,8 @@ impl Gradient {
 
     /// Adds the sums to `dw` [cout, kernel, kernel, cin].
     pub fn finish(&self, s: &ConvShape, dw: &mut [f32]) {
-        let (cin, cout, taps) = (padded(s.cin), padded(s.cout), s.kernel * s.kernel);
-        let sums: &[f32] = self.0.get();
-        for (o, row) in dw.chunks_exact_mut(taps * s.cin).enumerate() {
-            for (t, tap) in row.chunks_exact_mut(s.cin).enumerate() {
-                for (i, v) in tap.iter_mut().enumerate() {
-                    *v += sums[(t * cin + i) * cout + o];
-                }
-            }
-        }
+        // SAFETY: `WeightGradient::Avx512` exists only where `bf16::available()` found these features.
+        unsafe { bf16::add_transposed(&sizes(s), self.0.get(), dw) };
     }
 }
 
@@ -240,10 +221,10 @@ pub fn add_gradient(s: &ConvShape, x: &[f32], gradient: &[f32], sum: &mut Gradie
     let inputs = ((s.h + 2 * pad) * wp + 1).next_multiple_of(32);
     // SAFETY: `WeightGradient::Avx512` exists only where `bf16::available()` found these features.
     unsafe {
-        load(gradient, s.w, s.cout, even, 0, s.h * even, &mut m.picture);
-        to_pairs(&m.picture.get::<u16>()[..s.h * even * cout], cout, m.pairs.zeroed(s.h * even / 2 * cout));
-        load(x, s.w, s.cin, wp, pad * wp + pad, inputs, &mut m.picture);
-        to_planes(&m.picture.get::<u16>()[..inputs * cin], inputs, cin, m.planes.zeroed(inputs * cin / 2));
+        load(gradient, s.w, s.cout, cout, &Place { at: 0, row: even, pixels: s.h * even }, &mut m.picture);
+        to_pairs(&m.picture.get::<u16>()[..s.h * even * cout], cout, m.pairs.sized(s.h * even / 2 * cout));
+        load(x, s.w, s.cin, cin, &Place { at: pad * wp + pad, row: wp, pixels: inputs }, &mut m.picture);
+        to_planes(&m.picture.get::<u16>()[..inputs * cin], inputs, cin, m.planes.sized(inputs * cin / 2));
     }
     m.offsets.clear();
     m.offsets.extend((0..s.h).map(|y| y * wp * 2));

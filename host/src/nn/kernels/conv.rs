@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 
 #[cfg(target_arch = "x86_64")]
-use super::avx2;
+use super::fma::{self, Vectors};
 use super::portable;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 use super::{amx, avx512, bf16};
@@ -27,6 +27,8 @@ pub enum Engine {
     Portable,
     /// f32 with AVX2 and fused multiply-add.
     Avx2,
+    /// f32 with AVX-512 and fused multiply-add.
+    Avx512F32,
     /// bf16 operands, f32 accumulators, AVX-512 dot products.
     Avx512,
     /// bf16 operands, f32 accumulators, AMX tiles.
@@ -50,7 +52,7 @@ static CURRENT: AtomicU8 = AtomicU8::new(0);
 
 impl Engine {
     /// Slowest first.
-    const ALL: [Engine; 4] = [Engine::Portable, Engine::Avx2, Engine::Avx512, Engine::Amx];
+    const ALL: [Engine; 5] = [Engine::Portable, Engine::Avx2, Engine::Avx512F32, Engine::Avx512, Engine::Amx];
 
     /// The engines that this CPU has, slowest first.
     pub fn available() -> Vec<Engine> {
@@ -86,6 +88,7 @@ impl Engine {
         match self {
             Engine::Portable => "f32",
             Engine::Avx2 => "f32 (AVX2)",
+            Engine::Avx512F32 => "f32 (AVX-512)",
             Engine::Avx512 => "bf16 (AVX-512)",
             Engine::Amx => "bf16 (AMX)",
         }
@@ -100,7 +103,9 @@ impl Engine {
         match self {
             Engine::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx2 => avx2::available(),
+            Engine::Avx2 => fma::Avx2::available(),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512F32 => fma::Avx512::available(),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Avx512 => bf16::available(),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -115,7 +120,9 @@ impl Engine {
 pub enum Weights {
     Portable(Vec<f32>),
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Packed),
+    Avx2(fma::Packed),
+    #[cfg(target_arch = "x86_64")]
+    Avx512F32(fma::Packed),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Avx512(avx512::Packed),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -126,7 +133,9 @@ pub enum Weights {
 pub enum WeightGradient {
     Portable(Vec<f32>),
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Gradient),
+    Avx2(fma::Gradient),
+    #[cfg(target_arch = "x86_64")]
+    Avx512F32(fma::Gradient),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Avx512(avx512::Gradient),
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -138,7 +147,7 @@ pub enum WeightGradient {
 pub struct Scratch {
     columns: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
-    avx2: avx2::Buffers,
+    fma: fma::Buffers,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     avx512: avx512::Buffers,
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -168,31 +177,38 @@ impl ConvShape {
         ConvShape { cin: self.cout, cout: self.cin, ..*self }
     }
 
-    /// Weights of [`ConvShape::transposed`]: taps mirrored, channels exchanged.
-    pub fn transpose_weights(&self, weights: &[f32]) -> Vec<f32> {
-        let taps = self.kernel * self.kernel;
-        let mut out = vec![0.0; weights.len()];
-        for o in 0..self.cout {
-            for t in 0..taps {
-                for i in 0..self.cin {
-                    out[(i * taps + (taps - 1 - t)) * self.cout + o] = weights[(o * taps + t) * self.cin + i];
-                }
-            }
-        }
-        out
-    }
-
     /// Packs weights [cout, kernel, kernel, cin] for `engine`.
     pub fn pack(&self, engine: Engine, weights: &[f32]) -> Weights {
         assert_eq!(weights.len(), self.weights_len());
         match engine {
             Engine::Portable => Weights::Portable(weights.to_vec()),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx2 => Weights::Avx2(avx2::pack(self, weights)),
+            Engine::Avx2 => Weights::Avx2(fma::pack::<fma::Avx2>(self, weights)),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512F32 => Weights::Avx512F32(fma::pack::<fma::Avx512>(self, weights)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Avx512 => Weights::Avx512(avx512::pack(self, weights)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Amx => Weights::Amx(amx::pack(self, weights)),
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            _ => unreachable!("no such engine here"),
+        }
+    }
+
+    /// Packs weights [cout, kernel, kernel, cin] of this convolution for [`ConvShape::transposed`]: taps mirrored,
+    /// channels exchanged.
+    pub fn pack_transposed(&self, engine: Engine, weights: &[f32]) -> Weights {
+        assert_eq!(weights.len(), self.weights_len());
+        match engine {
+            Engine::Portable => Weights::Portable(portable::transpose(self, weights)),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx2 => Weights::Avx2(fma::pack_transposed::<fma::Avx2>(self, weights)),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512F32 => Weights::Avx512F32(fma::pack_transposed::<fma::Avx512>(self, weights)),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Avx512 => Weights::Avx512(avx512::pack_transposed(self, weights)),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Engine::Amx => Weights::Amx(amx::pack_transposed(self, weights)),
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
             _ => unreachable!("no such engine here"),
         }
@@ -204,7 +220,9 @@ impl ConvShape {
         match weights {
             Weights::Portable(w) => portable::forward(self, w, x, y, &mut s.columns),
             #[cfg(target_arch = "x86_64")]
-            Weights::Avx2(w) => avx2::forward(self, w, x, y, &mut s.avx2),
+            Weights::Avx2(w) => fma::forward::<fma::Avx2>(self, w, x, y, &mut s.fma),
+            #[cfg(target_arch = "x86_64")]
+            Weights::Avx512F32(w) => fma::forward::<fma::Avx512>(self, w, x, y, &mut s.fma),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Weights::Avx512(w) => avx512::forward(self, w, x, y, &mut s.avx512),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -217,7 +235,9 @@ impl ConvShape {
         match engine {
             Engine::Portable => WeightGradient::Portable(vec![0.0; self.weights_len()]),
             #[cfg(target_arch = "x86_64")]
-            Engine::Avx2 => WeightGradient::Avx2(avx2::Gradient::new(self)),
+            Engine::Avx2 => WeightGradient::Avx2(fma::Gradient::new::<fma::Avx2>(self)),
+            #[cfg(target_arch = "x86_64")]
+            Engine::Avx512F32 => WeightGradient::Avx512F32(fma::Gradient::new::<fma::Avx512>(self)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Engine::Avx512 => WeightGradient::Avx512(avx512::Gradient::new(self)),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -233,20 +253,24 @@ impl ConvShape {
         match sum {
             WeightGradient::Portable(dw) => portable::add_gradient(self, x, g, dw, &mut s.columns),
             #[cfg(target_arch = "x86_64")]
-            WeightGradient::Avx2(dw) => avx2::add_gradient(self, x, g, dw, &mut s.avx2),
+            WeightGradient::Avx2(dw) => fma::add_gradient::<fma::Avx2>(self, x, g, dw, &mut s.fma),
+            #[cfg(target_arch = "x86_64")]
+            WeightGradient::Avx512F32(dw) => fma::add_gradient::<fma::Avx512>(self, x, g, dw, &mut s.fma),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Avx512(dw) => avx512::add_gradient(self, x, g, dw, &mut s.avx512),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            WeightGradient::Amx(dw) => amx::add_gradient(self, x, g, dw, &mut s.amx),
+            WeightGradient::Amx(dw) => dw.add(self, x, g, &mut s.amx),
         }
     }
 
     /// Adds a sum to `dw` [cout, kernel, kernel, cin].
-    pub fn finish_gradient(&self, sum: &WeightGradient, dw: &mut [f32]) {
+    pub fn finish_gradient(&self, sum: &mut WeightGradient, dw: &mut [f32]) {
         match sum {
-            WeightGradient::Portable(sum) => dw.iter_mut().zip(sum).for_each(|(d, s)| *d += s),
+            WeightGradient::Portable(sum) => dw.iter_mut().zip(sum.iter()).for_each(|(d, s)| *d += s),
             #[cfg(target_arch = "x86_64")]
-            WeightGradient::Avx2(sum) => sum.finish(self, dw),
+            WeightGradient::Avx2(sum) => sum.finish::<fma::Avx2>(self, dw),
+            #[cfg(target_arch = "x86_64")]
+            WeightGradient::Avx512F32(sum) => sum.finish::<fma::Avx512>(self, dw),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             WeightGradient::Avx512(sum) => sum.finish(self, dw),
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]

@@ -3,6 +3,7 @@
 //! Wu & He, *Group Normalization* (2018), with groups of [`GROUP`] consecutive channels:
 //! `u = (x - mean) / sqrt(var + eps) * scale + shift`, `y = u * sigmoid(u)` or `y = u`.
 
+use super::rows::{at, at_mut, channel_blocks, channel_squares, channel_sums};
 use super::wide::wide;
 use super::{GROUP, GROUPNORM_EPS};
 
@@ -16,7 +17,7 @@ pub struct NormAct {
     pub silu: bool,
 }
 
-/// Working memory of [`NormAct`], reused between pictures.
+/// What [`NormAct`] finds out about a picture, for its way back; the memory is reused between pictures.
 #[derive(Default)]
 pub struct NormScratch {
     mean: Vec<f32>,
@@ -24,66 +25,24 @@ pub struct NormScratch {
     mul: Vec<f32>,
     add: Vec<f32>,
     sums: Vec<f32>,
-    du: Vec<f32>,
 }
 
-/// `1 / (1 + exp(-u))`, relative error below 3e-7; plain arithmetic, so that loops over it vectorize.
+/// `exp(x)`, x cut to +-87, relative error below 2e-7; plain arithmetic, so that loops over it vectorize.
 #[inline(always)]
-fn sigmoid(u: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding and subtracting it rounds to an integer
-    let x = (-u).clamp(-87.0, 87.0);
+    let x = x.clamp(-87.0, 87.0);
     let k = x * std::f32::consts::LOG2_E + ROUND;
     let n = k - ROUND;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4; // ln 2 in two parts
     let p = 1.0 + r * (1.0 + r * (0.5 + r * (0.166_666_5 + r * (0.041_665_8 + r * (0.008_365_2 + r * 0.001_394_4)))));
-    let scale = f32::from_bits((k.to_bits() << 23).wrapping_add(0x3f80_0000));
-    1.0 / (1.0 + p * scale)
+    p * f32::from_bits((k.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
-/// Runs `f::<L>(first channel)` for blocks of L channels: 16 where they divide, else 8. A block's values of one
-/// position are one array, so that its sums stay in registers over all positions.
-macro_rules! channel_blocks {
-    ($c:expr, $f:ident($($arg:expr),*)) => {
-        if $c % 16 == 0 {
-            for i in (0..$c).step_by(16) { $f::<16>(i, $($arg),*) }
-        } else {
-            for i in (0..$c).step_by(8) { $f::<8>(i, $($arg),*) }
-        }
-    };
-}
-
-/// The block of `L` values at `i`.
+/// `1 / (1 + exp(-u))`, relative error below 3e-7.
 #[inline(always)]
-fn at<const L: usize>(v: &[f32], i: usize) -> &[f32; L] {
-    v[i..i + L].try_into().expect("a block of L values")
-}
-
-#[inline(always)]
-fn at_mut<const L: usize>(v: &mut [f32], i: usize) -> &mut [f32; L] {
-    (&mut v[i..i + L]).try_into().expect("a block of L values")
-}
-
-#[inline(always)]
-fn sums_block<const L: usize>(i: usize, x: &[f32], shift: &[f32], sum: &mut [f32], square: &mut [f32]) {
-    let m = at::<L>(shift, i);
-    let (mut s, mut q) = ([0.0; L], [0.0; L]);
-    for row in x.chunks_exact(shift.len()) {
-        let v = at::<L>(row, i);
-        for k in 0..L {
-            let d = v[k] - m[k];
-            s[k] += d;
-            q[k] += d * d;
-        }
-    }
-    *at_mut::<L>(sum, i) = s;
-    *at_mut::<L>(square, i) = q;
-}
-
-wide! {
-    /// Per-channel sums of `x - shift` and of its square, each channel in the order of its positions.
-    fn channel_sums(x: &[f32], shift: &[f32], sum: &mut [f32], square: &mut [f32]) {
-        channel_blocks!(shift.len(), sums_block(x, shift, sum, square));
-    }
+fn sigmoid(u: f32) -> f32 {
+    1.0 / (1.0 + exp(-u))
 }
 
 #[inline(always)]
@@ -117,9 +76,9 @@ struct Channels<'a> {
 fn act_block<const L: usize>(
     i: usize,
     x: &[f32],
-    dy: &[f32],
+    dy: &mut [f32],
+    y: &mut [f32],
     c: &Channels,
-    du: &mut [f32],
     dshift: &mut [f32],
     dscale: &mut [f32],
     silu: bool,
@@ -128,13 +87,14 @@ fn act_block<const L: usize>(
     let (mean, inv_std) = (*at::<L>(c.mean, i), *at::<L>(c.inv_std, i));
     let (mut shift, mut scale) = ([0.0; L], [0.0; L]);
     let n = c.mul.len();
-    for ((row, g), out) in x.chunks_exact(n).zip(dy.chunks_exact(n)).zip(du.chunks_exact_mut(n)) {
-        let (v, g, o) = (at::<L>(row, i), at::<L>(g, i), at_mut::<L>(out, i));
+    for ((row, g), y) in x.chunks_exact(n).zip(dy.chunks_exact_mut(n)).zip(y.chunks_exact_mut(n)) {
+        let (v, g, y) = (at::<L>(row, i), at_mut::<L>(g, i), at_mut::<L>(y, i));
         for k in 0..L {
             let u = v[k] * mul[k] + add[k];
             let s = sigmoid(u);
+            y[k] = if silu { u * s } else { u };
             let d = if silu { g[k] * (s * (1.0 + u * (1.0 - s))) } else { g[k] };
-            o[k] = d;
+            g[k] = d;
             shift[k] += d;
             scale[k] += d * ((v[k] - mean[k]) * inv_std[k]);
         }
@@ -144,10 +104,10 @@ fn act_block<const L: usize>(
 }
 
 wide! {
-    /// `du = dy * d silu(u)/du` with per-channel sums of `du` and `du * (x - mean) * inv_std`.
-    fn backward_act(x: &[f32], dy: &[f32], c: &Channels, du: &mut [f32], dshift: &mut [f32], dscale: &mut [f32],
+    /// `dy *= d silu(u)/du` with per-channel sums of that and of that times `(x - mean) * inv_std`; `y` as [`apply`].
+    fn backward_act(x: &[f32], dy: &mut [f32], y: &mut [f32], c: &Channels, dshift: &mut [f32], dscale: &mut [f32],
                     silu: bool) {
-        channel_blocks!(c.mul.len(), act_block(x, dy, c, du, dshift, dscale, silu));
+        channel_blocks!(c.mul.len(), act_block(x, dy, y, c, dshift, dscale, silu));
     }
 }
 
@@ -171,8 +131,8 @@ wide! {
 }
 
 impl NormAct {
-    /// Fills `mean`, `inv_std` (spread to channels), `mul` and `add` of the scratch.
-    fn statistics(&self, x: &[f32], scale: &[f32], shift: &[f32], s: &mut NormScratch) {
+    /// Fills the scratch as [`NormAct::forward`] does.
+    pub fn statistics(&self, x: &[f32], scale: &[f32], shift: &[f32], s: &mut NormScratch) {
         let c = self.channels;
         let n = (self.positions * GROUP) as f32;
         for v in [&mut s.mean, &mut s.inv_std, &mut s.mul, &mut s.add] {
@@ -183,12 +143,12 @@ impl NormAct {
         s.sums.resize(2 * c, 0.0);
         let (sum, square) = s.sums.split_at_mut(c);
         // Two passes: the second one sums squares around the mean, which loses nothing to cancellation.
-        channel_sums(x, &s.mean, sum, square);
+        channel_sums(x, sum);
         for g in (0..c).step_by(GROUP) {
             let mean = sum[g..g + GROUP].iter().sum::<f32>() / n;
             s.mean[g..g + GROUP].fill(mean);
         }
-        channel_sums(x, &s.mean, sum, square);
+        channel_squares(x, &s.mean, square);
         for g in (0..c).step_by(GROUP) {
             let var = square[g..g + GROUP].iter().sum::<f32>() / n;
             s.inv_std[g..g + GROUP].fill(1.0 / (var + EPS).sqrt());
@@ -205,25 +165,25 @@ impl NormAct {
         apply(x, &s.mul, &s.add, y, self.silu);
     }
 
-    /// Adds the input's gradient to `dx` [positions, channels]; writes `dscale` and `dshift` [channels].
+    /// Adds the input's gradient to `dx` [positions, channels]; writes `dscale` and `dshift` [channels]. The scratch is
+    /// as [`NormAct::forward`] left it for this `x`; `dy` is overwritten, and `y` gets the output again, which costs
+    /// nothing here.
     #[allow(clippy::too_many_arguments)]
     pub fn backward(
         &self,
         x: &[f32],
         scale: &[f32],
-        shift: &[f32],
-        dy: &[f32],
+        dy: &mut [f32],
+        y: &mut [f32],
         dx: &mut [f32],
         dscale: &mut [f32],
         dshift: &mut [f32],
         s: &mut NormScratch,
     ) {
-        self.statistics(x, scale, shift, s);
         let c = self.channels;
         let n = (self.positions * GROUP) as f32;
-        s.du.resize(x.len(), 0.0);
         let channels = Channels { mul: &s.mul, add: &s.add, mean: &s.mean, inv_std: &s.inv_std };
-        backward_act(x, dy, &channels, &mut s.du, dshift, dscale, self.silu);
+        backward_act(x, dy, y, &channels, dshift, dscale, self.silu);
         let (k1, k2) = s.sums.split_at_mut(c);
         for g in (0..c).step_by(GROUP) {
             let mut m1 = 0.0;
@@ -237,6 +197,21 @@ impl NormAct {
             k2[g..g + GROUP].fill(r * r * (m2 / n));
             k1[g..g + GROUP].fill(r * (m1 / n) - mean * (r * r * (m2 / n)));
         }
-        backward_input(x, &s.du, &s.mul, k1, k2, dx);
+        backward_input(x, dy, &s.mul, k1, k2, dx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{exp, sigmoid};
+
+    #[test]
+    fn exp_and_sigmoid_keep_their_bounds() {
+        for i in -8_000_000..=8_000_000 {
+            let x = i as f32 * 1e-5;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 2e-7, "exp({x})");
+            assert!((f64::from(sigmoid(x)) * (1.0 + 1.0 / exact) - 1.0).abs() < 3e-7, "sigmoid({x})");
+        }
     }
 }
