@@ -26,37 +26,46 @@ long="--teacher assets/fashion-mnist-teacher.safetensors --data $data --resume -
 "$fewstep" distill $long --start "$runs/fine/student-4.safetensors" --out "$runs/few" \
   --steps 2,1 --images 51200,76800 --segment-steps 16,32 --student-lr 3e-4 --guidance-power 3 --ema 0.995 --seed 1
 # These further, against 64 steps of the teacher.
-further() { # steps, the teacher's in each
+further() { # steps, the teacher's in each, pictures
   "$fewstep" distill $long --start "$runs/few/student-$1.safetensors" --out "$runs/further-$1" \
-    --steps "$1" --images 102400 --segment-steps "$2" --student-lr 2e-4 --guidance-power 4 --ema 0.998 --seed 2
+    --steps "$1" --images "$3" --segment-steps "$2" --student-lr 2e-4 --guidance-power 4 --ema 0.998 --seed 2
 }
-further 2 32
-further 1 64
+further 2 32 102400
+further 1 64 307200
 # Without guidance, pictures that are spread as the data set's, in the features of classifiers of other seeds than the one
-# that measures; with guidance, a wider start, more of it for one step.
-for seed in 2 3; do
+# that measures; with guidance, a wider start, more of it for one step, and pictures spread as the teacher's.
+for seed in 2 3 4; do
   [ -f "$runs/features-$seed.safetensors" ] ||
     "$fewstep" train-features --data "$data" --out "$runs/features-$seed.safetensors" --images 400000 --seed "$seed" \
       --precision f32
 done
+two="$runs/features-2.safetensors,$runs/features-3.safetensors"
+three="$two,$runs/features-4.safetensors"
+match() { # run, student, steps, pictures, how much wider, classifiers, what it has more
+  "$fewstep" distill $long --start "$2" --out "$runs/$1" --steps "$3" --finish match --features "$6" --widen "$5" \
+    --finish-images "$4" --finish-lr 2e-4 --guidance-power 2 --ema 0.98 --seed 1 "${@:7}"
+}
+match match-4 "$runs/low/student-4.safetensors" 4 25600 0.1 "$two"
+match again-4 "$runs/match-4/student-4-finished.f16.safetensors" 4 9600 0.025 "$two" --match-guidance 1
+match match-2 "$runs/further-2/student-2.safetensors" 2 25600 0.1 "$two"
+match again-2 "$runs/match-2/student-2-finished.safetensors" 2 9600 0 "$two" --match-guidance 1
+match match-1 "$runs/further-1/student-1.safetensors" 1 76800 0.2 "$three" --match-guidance 2
+match again-1 "$runs/match-1/student-1-finished.safetensors" 1 25600 0 "$three" --match-guidance 2
 # The rounding's seed: with some, a few more pixels of `export --onnx qdq --step` are beyond a level (docs/onnx.md).
-finish() { # student, steps, pictures, how much wider, the rounding's seed and rate, what it has more
-  "$fewstep" distill $long --start "$1" --out "$runs/match-$2" --steps "$2" --finish match \
-    --features "$runs/features-2.safetensors,$runs/features-3.safetensors" --widen "$4" \
-    --finish-images "$3" --finish-lr 2e-4 --guidance-power 2 --ema 0.98 --seed 1
-  "$fewstep" distill $long --start "$runs/match-$2/student-$2-finished.safetensors" --out "$runs/round-$2" \
-    --steps "$2" --int8-images 1280 --seed "$5" --int8-lr "$6" --guidance-power 2 --ema 0.99 "${@:7}"
+round() { # student, steps, seed, rate, what it has more
+  "$fewstep" distill $long --start "$1" --out "$runs/round-$2" --steps "$2" --int8-images 1280 --seed "$3" \
+    --int8-lr "$4" --guidance-power 2 --ema 0.99 "${@:5}"
   "$fewstep" export "$runs/round-$2/student-$2-int8.safetensors" --steps "$2" \
     --out "assets/fashion-mnist-student-$2.fsw"
 }
-finish "$runs/low/student-4.safetensors" 4 25600 0.1 2 5e-5 --int4-images 1920 --int4-lr 1e-4
-finish "$runs/further-2/student-2.safetensors" 2 25600 0.1 2 5e-5
-finish "$runs/further-1/student-1.safetensors" 1 38400 0.2 8 1e-4
-cp "$runs/match-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
+round "$runs/again-4/student-4-finished.safetensors" 4 2 5e-5 --int4-images 1920 --int4-lr 1e-4
+round "$runs/again-2/student-2-finished.safetensors" 2 8 5e-5
+round "$runs/again-1/student-1-finished.safetensors" 1 10 1e-4
+cp "$runs/again-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The student of four steps with weights of four bits, through that rounding.
 "$fewstep" export "$runs/round-4/student-4-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in teacher mcd fine low few further-{2,1} match-{4,2,1} round-{4,2,1}; do
+for run in teacher mcd fine low few further-{2,1} match-{4,2,1} again-{4,2,1} round-{4,2,1}; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done
@@ -73,11 +82,11 @@ done
 mkdir -p assets/runs/encoder
 cp "$runs/encoder/options.json" "$runs/encoder/stats.jsonl" assets/runs/encoder/
 "$fewstep" compare assets/fashion-mnist-student-4.fsw assets/fashion-mnist-student-4.safetensors
-# 2.3 million evaluations of the teacher, 40 minutes on two quiet cores. Killed, it goes on too; a larger count takes up what a
-# smaller one drew.
+# 11.5 million evaluations of the teacher, half an hour on two quiet cores with AMX, three hours with AVX2. Killed, it goes on
+# too; a larger count takes up what a smaller one drew.
 "$fewstep" evaluate assets/fashion-mnist-student-{4,2,1}.fsw assets/fashion-mnist-student-4-int4.fsw \
   assets/fashion-mnist-student-4.safetensors --teacher assets/fashion-mnist-teacher.safetensors --data "$data" \
-  --features assets/fashion-mnist-features.safetensors --count 2000 --seed 0 --runs "$runs/teacher,$runs/few" \
+  --features assets/fashion-mnist-features.safetensors --count 10000 --seed 0 --runs "$runs/teacher,$runs/few" \
   --out "$runs/report"
 mkdir -p assets/report
 cp "$runs/report/"*.{json,html,svg,png} assets/report/
