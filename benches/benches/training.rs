@@ -85,7 +85,7 @@ fn res_block(c: &mut Criterion) {
         let mut group = c.benchmark_group("residual block, 32 pictures");
         group.throughput(Throughput::Elements((BATCH * side * side * channels * channels * 9 * 2) as u64));
         group.bench_function(BenchmarkId::new(name, Engine::current().name()), |b| {
-            b.iter(|| ops::res_block(black_box(&x), affine, weights).unwrap())
+            b.iter(|| ops::res_blocks(black_box(&x), &Tensor::cat(&affine, 1).unwrap(), &[weights]).unwrap())
         });
         group.bench_function(BenchmarkId::new(name, "candle"), |b| {
             b.iter(|| native::res_block(black_box(&x), affine, weights).unwrap())

@@ -183,13 +183,16 @@ pub fn to_batch(arch: &Arch, pictures: &[f32], device: &Device) -> Result<Tensor
 
 /// The inverse of [`to_batch`].
 pub fn from_batch(arch: &Arch, z: &Tensor) -> Result<Vec<f32>> {
-    let len = arch.picture_len();
-    let z = z.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
-    let mut out = vec![0.0; z.len()];
+    Ok(to_pictures(arch, &z.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?))
+}
+
+/// [`depth_to_space`] of states one behind the other.
+pub fn to_pictures(arch: &Arch, z: &[f32]) -> Vec<f32> {
+    let (mut out, len) = (vec![0.0; z.len()], arch.picture_len());
     for (z, p) in z.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
         depth_to_space(arch, z, p);
     }
-    Ok(out)
+    out
 }
 
 /// Checks a step count against what a network can do.

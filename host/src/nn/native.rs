@@ -49,7 +49,7 @@ pub fn res_blocks(x: &Tensor, affine: &Tensor, weights: &[[&Tensor; 4]]) -> Resu
     Ok(x)
 }
 
-/// See [`super::ops::res_block`].
+/// A residual block: x [B, H, W, C], affines [B, C] of both norms, weights and biases of both convolutions.
 pub fn res_block(x: &Tensor, affine: [&Tensor; 4], weights: [&Tensor; 4]) -> Result<Tensor> {
     let t = conv(&norm_act(x, affine[0], affine[1], true)?, weights[0], weights[1])?;
     conv(&norm_act(&t, affine[2], affine[3], true)?, weights[2], weights[3])? + x

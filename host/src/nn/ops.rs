@@ -353,11 +353,6 @@ pub fn res_blocks(x: &Tensor, affine: &Tensor, weights: &[[&Tensor; 4]]) -> Resu
     blocks::run(x, affine, weights)
 }
 
-/// A residual block: x [B, H, W, C], affines [B, C] of both norms, weights and biases of both convolutions.
-pub fn res_block(x: &Tensor, affine: [&Tensor; 4], weights: [&Tensor; 4]) -> Result<Tensor> {
-    res_blocks(x, &Tensor::cat(&affine, 1)?, &[weights])
-}
-
 /// 2x2 mean of [B, H, W, C], H and W even.
 pub fn avg_pool2(x: &Tensor) -> Result<Tensor> {
     if native_only(x) {

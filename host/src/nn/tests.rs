@@ -97,7 +97,7 @@ fn residual_block_and_its_gradients_match_candle() {
         ];
         compare(
             &vars,
-            |a| ops::res_block(a[0], [a[1], a[2], a[3], a[4]], [a[5], a[6], a[7], a[8]]),
+            |a| ops::res_blocks(a[0], &Tensor::cat(&a[1..5], 1)?, &[[a[5], a[6], a[7], a[8]]]),
             |a| native::res_block(a[0], [a[1], a[2], a[3], a[4]], [a[5], a[6], a[7], a[8]]),
             if Engine::current().is_bf16() { 0.15 } else { 5e-4 },
         );

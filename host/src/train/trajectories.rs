@@ -7,7 +7,7 @@ use super::objective::{Objective, Targets, strength};
 use super::segments::landing_v;
 use super::walk::walk;
 use crate::data::Dataset;
-use crate::diffusion::{Denoise, angle, depth_to_space, guided_v, rotate, to_byte};
+use crate::diffusion::{Denoise, angle, guided_v, rotate, to_byte, to_pictures};
 use crate::nn::{Arch, Query, read_tensors, write_tensors};
 use crate::noise::{Purpose, Stream};
 use crate::progress::Progress;
@@ -105,16 +105,12 @@ impl Ways {
     /// The pictures at their ends, with the names of the classes.
     pub fn pictures(&self, arch: &Arch, class_names: &[String]) -> Dataset {
         let ends = &self.states[self.options.places];
-        let mut values = vec![0.0; ends.len()];
-        for (z, picture) in ends.chunks_exact(self.len).zip(values.chunks_exact_mut(self.len)) {
-            depth_to_space(arch, z, picture);
-        }
         Dataset {
             height: arch.height,
             width: arch.width,
             channels: arch.channels,
             class_names: class_names.to_vec(),
-            pictures: values.into_iter().map(to_byte).collect(),
+            pictures: to_pictures(arch, ends).into_iter().map(to_byte).collect(),
             labels: self.class.clone(),
         }
     }

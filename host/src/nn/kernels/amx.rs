@@ -197,18 +197,14 @@ block! {
 
 /// Packs weights [cout, kernel, kernel, cin].
 pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
-    let (mut packed, sizes) = (Lines::default(), sizes(s));
     // SAFETY: packing for AMX happens only where `available()` found these features.
-    unsafe { bf16::pack(&sizes, weights, packed.sized(sizes.taps * sizes.inputs * sizes.outputs / 2)) };
-    Packed(packed)
+    Packed(unsafe { bf16::pack(&sizes(s), weights) })
 }
 
 /// Packs weights of `s` for [`ConvShape::transposed`].
 pub fn pack_transposed(s: &ConvShape, weights: &[f32]) -> Packed {
-    let (mut packed, sizes) = (Lines::default(), sizes(s));
     // SAFETY: as for `pack`.
-    unsafe { bf16::pack_transposed(&sizes, weights, packed.sized(sizes.taps * sizes.inputs * sizes.outputs / 2)) };
-    Packed(packed)
+    Packed(unsafe { bf16::pack_transposed(&sizes(s), weights) })
 }
 
 /// Adds the grid's positions [.., cout] that are in the picture to `y`.

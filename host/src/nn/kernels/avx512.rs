@@ -151,18 +151,14 @@ fn sizes(s: &ConvShape) -> Sizes {
 
 /// Packs weights [cout, kernel, kernel, cin].
 pub fn pack(s: &ConvShape, weights: &[f32]) -> Packed {
-    let (mut packed, sizes) = (Lines::default(), sizes(s));
     // SAFETY: packing for this engine happens only where `bf16::available()` found these features.
-    unsafe { bf16::pack(&sizes, weights, packed.sized(sizes.taps * sizes.inputs * sizes.outputs / 2)) };
-    Packed(packed)
+    Packed(unsafe { bf16::pack(&sizes(s), weights) })
 }
 
 /// Packs weights of `s` for [`ConvShape::transposed`].
 pub fn pack_transposed(s: &ConvShape, weights: &[f32]) -> Packed {
-    let (mut packed, sizes) = (Lines::default(), sizes(s));
     // SAFETY: as for `pack`.
-    unsafe { bf16::pack_transposed(&sizes, weights, packed.sized(sizes.taps * sizes.inputs * sizes.outputs / 2)) };
-    Packed(packed)
+    Packed(unsafe { bf16::pack_transposed(&sizes(s), weights) })
 }
 
 /// `y += conv(x)`.

@@ -74,6 +74,13 @@ pub struct Sizes {
     pub outputs: usize,
 }
 
+impl Sizes {
+    /// Pairs of packed weights.
+    fn pairs(&self) -> usize {
+        self.taps * self.inputs * self.outputs / 2
+    }
+}
+
 /// The first 16 values of both as bf16, zero where there are fewer; those of `low` first.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 fn round(low: &[f32], high: &[f32]) -> __m512i {
@@ -95,7 +102,9 @@ fn store(v: __m512i, to: &mut [u32]) {
 
 /// Weights [cout][taps][cin] to pairs of consecutive inputs [tap][inputs / 2][outputs], padding zero.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub fn pack(s: &Sizes, weights: &[f32], out: &mut [u32]) {
+pub fn pack(s: &Sizes, weights: &[f32]) -> Lines {
+    let mut packed = Lines::default();
+    let out: &mut [u32] = packed.sized(s.pairs());
     for t in 0..s.taps {
         for o in (0..s.outputs).step_by(16) {
             for i in (0..s.inputs).step_by(32) {
@@ -110,12 +119,15 @@ pub fn pack(s: &Sizes, weights: &[f32], out: &mut [u32]) {
             }
         }
     }
+    packed
 }
 
 /// The weights that carry a gradient of outputs [cout] back to inputs [cin], from the same [cout][taps][cin]: pairs of
 /// consecutive outputs [mirrored tap][outputs / 2][inputs], padding zero.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub fn pack_transposed(s: &Sizes, weights: &[f32], out: &mut [u32]) {
+pub fn pack_transposed(s: &Sizes, weights: &[f32]) -> Lines {
+    let mut packed = Lines::default();
+    let out: &mut [u32] = packed.sized(s.pairs());
     #[rustfmt::skip]
     let interleave = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
@@ -132,6 +144,7 @@ pub fn pack_transposed(s: &Sizes, weights: &[f32], out: &mut [u32]) {
             }
         }
     }
+    packed
 }
 
 /// Adds sums [tap][inputs][outputs] to `dw` [cout][taps][cin].
