@@ -177,13 +177,21 @@ impl Source {
     /// Names of the classes, where the file has them.
     pub fn class_names(&self) -> Result<Vec<String>> {
         Ok(match self {
-            Source::Image(i) => {
-                let model = i.model()?;
-                let names = model.provenance().find(|(k, _)| *k == "classes").map(|(_, v)| v.to_string());
+            Source::Image(_) => {
+                let names = self.provenance("classes")?;
                 names.map_or(Vec::new(), |n| n.split(", ").map(String::from).collect())
             }
             Source::Checkpoint(c) => c.class_names.clone(),
             Source::Imported(i) => i.class_names.clone(),
+        })
+    }
+
+    /// What the file says under a key of its provenance.
+    pub fn provenance(&self, key: &str) -> Result<Option<String>> {
+        Ok(match self {
+            Source::Image(i) => i.model()?.provenance().find(|(k, _)| *k == key).map(|(_, v)| v.to_string()),
+            Source::Checkpoint(c) => c.provenance.get(key).cloned(),
+            Source::Imported(i) => i.provenance.get(key).cloned(),
         })
     }
 

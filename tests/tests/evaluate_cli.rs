@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device};
 use fewstep::data::{Dataset, Split, idx, npz};
 use fewstep::export::{ExportOptions, random_student, write_image};
-use fewstep::features::{Classifier, Extractor, FeatureArch};
+use fewstep::features::{Classifier, Extractor, FeatureArch, MATCHED};
 use fewstep::nn::{Checkpoint, Kind, Params, UNet, read_tensors, write_tensors};
 use fewstep_tests::{Folder, fewstep_command, random_net, refusal, report, squares, tiny_arch, write_idx};
 use serde_json::Value;
@@ -144,6 +144,26 @@ fn every_kind_of_file_is_measured_beside_the_floor() {
     }
     let page = fs::read_to_string(files.path("report").join("report.html")).unwrap();
     assert!(page.contains("student.fsw") && page.matches("<svg").count() == 4);
+}
+
+/// Figures in the features that a student was finished with flatter it: the report says so, of its checkpoint and its image.
+#[test]
+fn a_student_finished_in_these_features_is_marked() {
+    let files = Files::new("flattered");
+    let extractor = Extractor::open(&files.path("f.safetensors")).unwrap();
+    for (file, hash) in [("these.safetensors", extractor.short_hash()), ("others.safetensors", "0123456789abcdef")] {
+        let mut student = Checkpoint::open(&files.path("student.safetensors"), &Device::Cpu).unwrap();
+        student.provenance.insert(MATCHED.into(), format!("fedcba9876543210, {hash}"));
+        student.save(&files.path(file), DType::F32).unwrap();
+        let image = format!("export @{file} --steps 2 --out @{}", file.replace("safetensors", "fsw"));
+        assert!(fewstep_command(&files.words(&image)).output().unwrap().status.success());
+    }
+    let line = "--guidance 1 --data @data --features @f.safetensors --count 32 --json --out @report";
+    let r = files.report(&format!("evaluate @these.safetensors @these.fsw @others.safetensors @others.fsw {line}"));
+    let marked = |i: usize| r["rows"][i]["finished_in_these_features"].as_bool().unwrap_or(false);
+    assert_eq!([0, 1, 2, 3].map(marked), [true, true, false, false]);
+    let page = fs::read_to_string(files.path("report").join("report.html")).unwrap();
+    assert_eq!(page.matches("(finished in these features)").count(), 2);
 }
 
 #[test]

@@ -25,9 +25,10 @@ fn classifier() -> (Classifier, Dataset) {
     (Extractor::freeze(&net, &data.pictures, data.class_names.clone()).unwrap().net, data)
 }
 
-fn matched(views: Vec<View>, start: &UNet, widen: f64) -> Matched {
-    let companion = Widened { start: start.clone(), steps: STEPS, widen, power: 1.0 };
-    Matched::new(views, vec![0.0], STEPS, Box::new(companion), 7)
+/// With a companion whose strengths are drawn as 4 u^power.
+fn matched(views: Vec<View>, strengths: &[f32], start: &UNet, widen: f64, power: f64) -> Matched {
+    let companion = Widened { start: start.clone(), steps: STEPS, widen, power };
+    Matched::new(views, strengths.to_vec(), STEPS, Box::new(companion), 7)
 }
 
 fn batch(first: usize, n: usize) -> Batch {
@@ -85,7 +86,7 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
     let student = random_net(&tiny_arch(), true, 31);
     let live = Live::of(&student);
     let view = || View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap();
-    let one = matched(vec![view()], &student, 0.0);
+    let one = matched(vec![view()], &[0.0], &student, 0.0, 1.0);
     one.begin(&live).unwrap();
     let batch = batch(0, 8);
     let got = one.targets(&batch, &live).unwrap();
@@ -111,7 +112,7 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
         o.save(&mut tensors).unwrap();
         tensors
     };
-    let fresh = matched(vec![view()], &student, 0.0);
+    let fresh = matched(vec![view()], &[0.0], &student, 0.0, 1.0);
     fresh.begin(&live).unwrap();
     let running = Running::load("drawn.0.0", view().width(), &saved(&fresh)).unwrap();
     let (view, transports) = (view(), view().transports(&[running]));
@@ -156,8 +157,8 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
     }
 
     // Two views of one classifier ask for the same.
-    let twice =
-        matched(vec![self::View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap(), view], &student, 0.0);
+    let again = View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap();
+    let twice = matched(vec![again, view], &[0.0], &student, 0.0, 1.0);
     twice.begin(&live).unwrap();
     let again = twice.targets(&batch, &live).unwrap();
     assert!(largest_difference(&values(&again.v), &values(&got.v)) < 1e-5);
@@ -172,8 +173,7 @@ fn each_goal_has_its_strength_and_its_moments() {
     let live = Live::of(&student);
     let view = View::new(&net, &[&data, &other], &tiny_arch(), &Device::Cpu).unwrap();
     let strengths = [0.0, 1.5];
-    let companion = Widened { start: student.clone(), steps: STEPS, widen: 0.0, power: 1.0 };
-    let objective = Matched::new(vec![view], strengths.to_vec(), STEPS, Box::new(companion), 7);
+    let objective = matched(vec![view], &strengths, &student, 0.0, 1.0);
     let moments = || {
         let mut tensors = Default::default();
         objective.save(&mut tensors).unwrap();
@@ -236,7 +236,8 @@ fn every_second_picture_of_a_batch_is_matched() {
     let (net, data) = classifier();
     let student = random_net(&tiny_arch(), true, 31);
     let live = Live::of(&student);
-    let objective = matched(vec![View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap()], &student, 0.1);
+    let view = View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap();
+    let objective = matched(vec![view], &[0.0], &student, 0.1, 1.0);
     objective.begin(&live).unwrap();
     let rows = |first, n| objective.targets(&batch(first, n), &live).unwrap().phi.len();
     assert_eq!((rows(0, 1), rows(1, 1), rows(0, 2), rows(1, 3)), (STEPS, 1, STEPS + 1, STEPS + 2));
@@ -276,9 +277,8 @@ fn the_distance_falls() {
         };
         let view = View::new(&net, &[&data], &tiny_arch(), &Device::Cpu).unwrap();
         // Of the companion's strengths, few are near the higher goal's.
-        let companion =
-            Widened { start: start.clone(), steps: STEPS, widen: 0.0, power: if w > 0.0 { 8.0 } else { 1.0 } };
-        let finished = phase.run(&Matched::new(vec![view], vec![w], STEPS, Box::new(companion), 7)).unwrap();
+        let objective = matched(vec![view], &[w], &start, 0.0, if w > 0.0 { 8.0 } else { 1.0 });
+        let finished = phase.run(&objective).unwrap();
         let (before, after) = (distance(&start, w), distance(&finished, w));
         assert!(after < 0.7 * before, "{w}: {before} to {after}");
     }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
+use fewstep::features::MATCHED;
+use fewstep::nn::Checkpoint;
 use fewstep_tests::{Folder, fewstep_command, squares, write_idx};
 use serde_json::Value;
 
@@ -296,10 +299,8 @@ fn killed_finishing_ends_with_the_same_bits() {
     let tensors = fewstep::features::Classifier::init(&arch, 5).unwrap();
     let net = fewstep::features::Classifier { arch, params: fewstep::nn::Params::frozen(tensors), scale: 1.0 };
     let classifier = folder.join("classifier.safetensors");
-    fewstep::features::Extractor::freeze(&net, &data.pictures, data.class_names.clone())
-        .unwrap()
-        .save(&classifier)
-        .unwrap();
+    let extractor = fewstep::features::Extractor::freeze(&net, &data.pictures, data.class_names.clone()).unwrap();
+    extractor.save(&classifier).unwrap();
     let options = format!(
         "--method mcd --steps 2,1 --segment-steps 2 --guided-images 160 --images 160 --ema 0.9 --batch 16 --seed 7 \
         --precision f32 --finish match --features {} --match-guidance 1.5 --trajectories 256 --widen 0.1 --finish-images 320",
@@ -314,6 +315,21 @@ fn killed_finishing_ends_with_the_same_bits() {
         assert_same("while matching", &run.out, &whole_match.out);
     }
 
+    // The student names the classifier, also after a run more; what it started from does not.
+    let matched = |run: &Run, name: &str| {
+        let found = Checkpoint::open(&run.out.join(format!("{name}.safetensors")), &Device::Cpu).unwrap();
+        found.provenance.get(MATCHED).cloned()
+    };
+    assert_eq!(matched(&whole_match, "student-2"), None);
+    assert_eq!(matched(&whole_match, "student-2-finished").as_deref(), Some(extractor.short_hash()));
+    let student = whole_match.out.join("student-2-finished.safetensors");
+    let files = [("--data", folder.path()), ("--teacher", &*file), ("--start", &*student)];
+    let options = "--method mcd --target teacher --steps 2 --batch 16 --seed 7 --ema 0.9 --precision f32 --finish wide \
+        --finish-images 160";
+    let after = Run::new("distill", &folder.join("after"), options, &files);
+    after.finish(&[]);
+    assert_eq!(matched(&after, "student-2-finished").as_deref(), Some(extractor.short_hash()));
+
     // From a student of another run: nothing but what is asked for.
     let start = whole.out.join("student-2.safetensors");
     let guided = whole.out.join("guided.safetensors");
@@ -325,7 +341,7 @@ fn killed_finishing_ends_with_the_same_bits() {
     assert_eq!((again.lines("guided"), again.lines("student-2")), (0, 0));
     let weights = |run: &Run| {
         let file = run.out.join("student-2-finished.safetensors");
-        fewstep::nn::read_tensors(&file, &candle_core::Device::Cpu).unwrap().0
+        fewstep::nn::read_tensors(&file, &Device::Cpu).unwrap().0
     };
     for ((name, a), b) in weights(&again).iter().zip(weights(&whole).values()) {
         assert_eq!(fewstep_tests::values(a), fewstep_tests::values(b), "{name}");

@@ -6,7 +6,7 @@ use crate::distill::{
     Finish, FinishBy, Finishing, Method, Plan, Rounding, SegmentOptions, Target, TeacherNetwork, distill,
     halving_rounds, segment_rounds,
 };
-use crate::features::{Classifier, Extractor};
+use crate::features::Extractor;
 use crate::files;
 use crate::matching;
 use crate::nn::{Arch, Checkpoint, Kind, MAX_CHECKPOINT_BYTES, MAX_GUIDANCE};
@@ -263,7 +263,7 @@ impl FinishingArgs {
 
 impl FinishingArgs {
     /// Opens what --features names, classifiers of the pictures that `arch` draws; notes the hashes.
-    fn open_classifiers(&mut self, arch: &Arch) -> Result<Vec<Classifier>> {
+    fn open_classifiers(&mut self, arch: &Arch) -> Result<Vec<Extractor>> {
         let open = |file: &PathBuf| {
             let found = Extractor::open(file)?;
             matching::check(&found.net.arch, arch).with_context(|| format!("--features {}", file.display()))?;
@@ -271,7 +271,7 @@ impl FinishingArgs {
         };
         let found = self.features.iter().flatten().map(open).collect::<Result<Vec<_>>>()?;
         self.features_sha256 = self.features.is_some().then(|| found.iter().map(|f| f.hash().into()).collect());
-        Ok(found.into_iter().map(|f| f.net).collect())
+        Ok(found)
     }
 }
 
@@ -475,7 +475,7 @@ pub fn run(mut args: Args) -> Result<()> {
         arch,
         direction: if args.encoder { Direction::ToNoise } else { Direction::ToPicture },
         guided: guided.map(|g| g.net),
-        start: start.map(|s| s.net),
+        start,
         guided_pictures: args.guided_images.unwrap_or_default(),
         lr: args.lr,
         power: args.guidance_power.unwrap_or(1.0),

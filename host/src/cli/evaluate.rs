@@ -8,7 +8,7 @@ use crate::evaluate::{
     layer_losses,
 };
 use crate::export::Graph;
-use crate::features::{Extractor, Training};
+use crate::features::{Extractor, MATCHED, Training};
 use crate::files;
 use crate::nn::Kind;
 use crate::nn::{Engine, Precision};
@@ -85,6 +85,8 @@ struct Model {
     bytes: Vec<u8>,
     source: Source,
     steps: Vec<usize>,
+    /// Whether it was finished in the extractor's features.
+    flattered: bool,
 }
 
 enum Entry {
@@ -132,7 +134,16 @@ fn open(file: &Path, role: Role, args: &Args, extractor: &Extractor) -> Result<E
     );
     let steps = source.own_steps()?.map_or(args.teacher_steps.clone(), |n| vec![n]);
     let bytes = files::read_file(file, MAX_FILE)?;
-    Ok(Entry::Model(Box::new(Model { file: file.into(), role, bytes, source, steps })))
+    let matched = source.provenance(MATCHED)?;
+    let flattered = matched.is_some_and(|m| m.split(", ").any(|hash| hash == extractor.short_hash()));
+    if flattered {
+        eprintln!(
+            "{}: was finished in the features of {}, which flatter it; measure with an extractor of another seed",
+            file.display(),
+            args.features.display()
+        );
+    }
+    Ok(Entry::Model(Box::new(Model { file: file.into(), role, bytes, source, steps, flattered })))
 }
 
 fn check(args: &Args) -> Result<()> {
@@ -331,6 +342,7 @@ pub fn run(args: Args) -> Result<()> {
                 evaluations,
                 arithmetic: arithmetic.map(String::from),
                 figures,
+                finished_in_these_features: matches!(entry, Entry::Model(m) if m.flattered),
                 against_teacher,
                 classification_accuracy_score: score(pictures, labels)?,
                 pairs: Vec::new(),

@@ -15,7 +15,7 @@ pub use teacher::TeacherNetwork;
 
 use crate::data::Dataset;
 use crate::diffusion::Denoise;
-use crate::features::Classifier;
+use crate::features::{Extractor, MATCHED};
 use crate::matching::{Matched, View};
 use crate::nn::{AdamWOptions, Arch, Checkpoint, Kind, Params, Stage, UNet};
 use crate::quant::{Finetune, prepare};
@@ -26,7 +26,7 @@ use crate::train::{
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use fewstep_core::Direction;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub struct Plan {
     /// A network of stage 1 in place of training one.
     pub guided: Option<UNet>,
     /// A student or encoder that the first round starts from, in place of stage 1's network.
-    pub start: Option<UNet>,
+    pub start: Option<Checkpoint>,
     /// Pictures for stage 1.
     pub guided_pictures: u64,
     /// Largest learning rate of stage 1.
@@ -54,7 +54,7 @@ pub struct Plan {
     /// What follows every kept student's round.
     pub finish: Option<Finish>,
     /// In whose features [`FinishBy::Matched`] compares.
-    pub classifiers: Vec<Classifier>,
+    pub classifiers: Vec<Extractor>,
     /// Strengths above 0 at which it compares with the teacher's own pictures; without guidance it does with the data set.
     pub matched_strengths: Vec<f32>,
     /// What follows that.
@@ -85,7 +85,7 @@ pub fn distill(
         None if plan.start.is_none() || by_moments || plan.rounds.iter().any(asks_guided) => Some(distiller.guided()?),
         None => None,
     };
-    let mut net = plan.start.clone().or_else(|| guided.clone()).context("a first network")?;
+    let mut net = plan.start.as_ref().map(|s| s.net.clone()).or_else(|| guided.clone()).context("a first network")?;
     let mut kept = Vec::new();
     for round in &plan.rounds {
         net = distiller.round(guided.as_ref(), net, round)?;
@@ -174,6 +174,7 @@ impl Distiller<'_> {
             lr,
             constant: 0.4,
             ema: 0.999,
+            matched: false,
         })
     }
 
@@ -232,7 +233,7 @@ impl Distiller<'_> {
         };
         if matches!(round.learn, Learn::Segments(_)) && round.pictures == 0 {
             // The student that the run starts from is this one already.
-            self.save(&net, self.kind(steps), &self.name(steps), "as it was given")?;
+            self.save(&net, self.kind(steps), &self.name(steps), "as it was given", false)?;
             return Ok(net);
         }
         self.phase(Stint {
@@ -245,6 +246,7 @@ impl Distiller<'_> {
             lr: round.lr,
             constant: 0.0,
             ema,
+            matched: false,
         })
     }
 
@@ -296,6 +298,7 @@ impl Distiller<'_> {
             lr: o.lr,
             constant: 0.0,
             ema: o.ema,
+            matched: self.matches(),
         })
     }
 
@@ -305,7 +308,7 @@ impl Distiller<'_> {
         let drawn = strengths.map(|w| self.teachers_pictures(*w, count)).collect::<Result<Vec<_>>>()?;
         let goals: Vec<&Dataset> = [self.data].into_iter().chain(&drawn).collect();
         let classifiers = self.plan.classifiers.iter();
-        classifiers.map(|net| View::new(net, &goals, &self.plan.arch, self.device)).collect()
+        classifiers.map(|c| View::new(&c.net, &goals, &self.plan.arch, self.device)).collect()
     }
 
     /// What the guided teacher draws with a strength, drawn once.
@@ -343,6 +346,7 @@ impl Distiller<'_> {
             lr: o.lr,
             constant: 0.0,
             ema: o.ema,
+            matched: self.matches(),
         })
     }
 
@@ -370,13 +374,25 @@ impl Distiller<'_> {
             run: self.run,
         };
         let net = phase.run(s.objective)?;
-        self.save(&net, s.kind, s.name, &format!("{} pictures, seed {}", s.pictures, self.plan.seed))?;
+        self.save(&net, s.kind, s.name, &format!("{} pictures, seed {}", s.pictures, self.plan.seed), s.matched)?;
         Ok(net)
     }
 
-    fn save(&self, net: &UNet, kind: Kind, name: &str, how: &str) -> Result<()> {
+    /// Whether students are finished in the features of classifiers.
+    fn matches(&self) -> bool {
+        self.plan.finish.is_some_and(|f| matches!(f.by, FinishBy::Matched { .. }))
+    }
+
+    /// Writes a checkpoint; `matched` says whether this run matched it, as another may have what it started from.
+    fn save(&self, net: &UNet, kind: Kind, name: &str, how: &str, matched: bool) -> Result<()> {
         let mut provenance = self.teacher.provenance().clone();
         provenance.insert("distilled".into(), format!("{name}, {how}"));
+        let before = self.plan.start.as_ref().and_then(|s| s.provenance.get(MATCHED));
+        let now = self.plan.classifiers.iter().filter(|_| matched).map(Extractor::short_hash);
+        let all: BTreeSet<&str> = before.iter().flat_map(|b| b.split(", ")).chain(now).collect();
+        if !all.is_empty() {
+            provenance.insert(MATCHED.into(), all.into_iter().collect::<Vec<_>>().join(", "));
+        }
         Checkpoint { kind, net: net.clone(), class_names: self.teacher.class_names().to_vec(), provenance }
             .save(&self.run.path(&format!("{name}.safetensors")), DType::F32)
     }
@@ -395,4 +411,6 @@ struct Stint<'a> {
     constant: f64,
     /// Decay of the moving average, 0 for none.
     ema: f64,
+    /// Whether what it starts from or its objective is of the classifiers' features.
+    matched: bool,
 }

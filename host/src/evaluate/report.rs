@@ -59,6 +59,9 @@ pub struct Row {
     pub evaluations: Option<usize>,
     pub arithmetic: Option<String>,
     pub figures: Figures,
+    /// The extractor is one of those that the student was finished with: the figures are better than it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub finished_in_these_features: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against_teacher: Option<AgainstTeacher>,
     /// Classification accuracy score: real test pictures recognised by a classifier trained on this set only.
@@ -416,7 +419,14 @@ impl Report<'_> {
         for row in &self.rows {
             let teacher = |p: &&Pair| self.rows.iter().any(|r| r.role == Role::Teacher && r.file == p.file);
             let psnr = row.pairs.iter().find(teacher).and_then(|p| p.psnr);
-            line(&row.line_name(), row.w, &row.figures, row.classification_accuracy_score, psnr);
+            let flattered = if row.finished_in_these_features { " (finished in these features)" } else { "" };
+            line(
+                &format!("{}{flattered}", row.line_name()),
+                row.w,
+                &row.figures,
+                row.classification_accuracy_score,
+                psnr,
+            );
         }
         text + &format!(
             "</table>\n<p>Class accuracy of the real test pictures: {:.4} <small>{:.4}..{:.4}</small>.</p>\n",

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+/// Provenance of a student: the extractors in whose features it was finished, their short hashes with ", " between.
+pub const MATCHED: &str = "matched";
+
 /// A classifier that no longer changes, and where it came from.
 pub struct Extractor {
     pub net: Classifier,
@@ -48,6 +51,11 @@ impl Extractor {
     /// SHA-256 over shape and values, in hexadecimal.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The beginning of the hash, enough to tell extractors apart: how students name those they were finished with.
+    pub fn short_hash(&self) -> &str {
+        &self.hash[..16]
     }
 
     /// Writes the extractor, atomically.

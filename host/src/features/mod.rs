@@ -10,6 +10,6 @@ mod net;
 mod train;
 
 pub use arch::{FeatureArch, Level};
-pub use file::{Extractor, hex};
+pub use file::{Extractor, MATCHED, hex};
 pub use net::{Classifier, Extracted};
 pub use train::{Training, accuracy, train};
