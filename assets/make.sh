@@ -11,6 +11,10 @@ fewstep=${CARGO_TARGET_DIR:-target}/release/fewstep
 
 "$fewstep" train-teacher --data "$data" --out "$runs/teacher" --resume --images 2400000 --seed 1
 cp "$runs/teacher/teacher.f16.safetensors" assets/fashion-mnist-teacher.safetensors
+# It goes on: for students to come. Those below are of the first.
+"$fewstep" train-teacher --data "$data" --out "$runs/longer" --resume --start assets/fashion-mnist-teacher.safetensors \
+  --images 5120000 --seed 2
+cp "$runs/longer/teacher.f16.safetensors" assets/fashion-mnist-teacher-longer.safetensors
 
 # A long run for four steps, in bf16 where the CPU has it.
 "$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/mcd" --resume \
@@ -65,7 +69,7 @@ cp "$runs/again-4/student-4-finished.f16.safetensors" assets/fashion-mnist-stude
 # The student of four steps with weights of four bits, through that rounding.
 "$fewstep" export "$runs/round-4/student-4-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in teacher mcd fine low few further-{2,1} match-{4,2,1} again-{4,2,1} round-{4,2,1}; do
+for run in teacher longer mcd fine low few further-{2,1} match-{4,2,1} again-{4,2,1} round-{4,2,1}; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done

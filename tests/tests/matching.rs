@@ -122,7 +122,7 @@ fn targets_are_the_gradient_of_the_distance_in_features() {
             let v = (say(&z, step) + moved).unwrap();
             z = rotate(&z, &v, &d).unwrap();
         }
-        view.features(&z).unwrap()
+        view.features(&z, &class).unwrap()
     };
     let zeros = noise.zeros_like().unwrap();
     let still = features(&[zeros.clone(), zeros.clone()]);
@@ -217,7 +217,7 @@ fn each_goal_has_its_strength_and_its_moments() {
                     z = rotate(&z, &v, &vec![(FRAC_PI_2 / STEPS as f64) as f32; n]).unwrap();
                 }
                 let view = &objective.views[0];
-                view.rows(&values(&view.features(&z).unwrap()), &part.class)
+                view.rows(&values(&view.features(&z, &part.class).unwrap()), &part.class)
             })
             .collect();
         let rows = ndarray::concatenate(ndarray::Axis(0), &[rows[0].view(), rows[1].view()]).unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use fewstep::features::MATCHED;
 use fewstep::nn::Checkpoint;
-use fewstep_tests::{Folder, fewstep_command, squares, write_idx};
+use fewstep_tests::{Folder, fewstep_command, refusal, squares, write_idx};
 use serde_json::Value;
 
 /// Saves at every line of statistics, or never within a test.
@@ -229,6 +229,16 @@ fn killed_consistency_distillation_ends_with_the_same_bits() {
         run.finish(&["--resume", "--threads", if i % 2 == 0 { "1" } else { "2" }]);
         assert_same(name, &run.out, &whole.out);
     }
+
+    // A student that is cut short is refused, and trained again once it is gone.
+    let student = whole.out.join("student-1.safetensors");
+    let bytes = fs::read(&student).unwrap();
+    fs::write(&student, &bytes[..bytes.len() / 2]).unwrap();
+    let message = refusal(whole.args.iter().map(String::as_str).chain(["--resume"]));
+    assert!(message.contains("student-1.safetensors") && message.contains("delete it"), "{message}");
+    fs::remove_file(&student).unwrap();
+    whole.finish(&["--resume"]);
+    assert!(fs::read(&student).unwrap() == bytes);
 }
 
 /// Two networks trained in turns, then a network with its scales.

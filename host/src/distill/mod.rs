@@ -353,7 +353,11 @@ impl Distiller<'_> {
     /// The network of a phase that ended before.
     fn trained(&self, name: &str) -> Result<Option<UNet>> {
         let path = self.run.path(&format!("{name}.safetensors"));
-        Ok(if path.exists() { Some(Checkpoint::open(&path, self.device)?.net) } else { None })
+        if !path.exists() {
+            return Ok(None);
+        }
+        let unread = || format!("{}: the run cannot go on from it; delete it to train it again", path.display());
+        Ok(Some(Checkpoint::open(&path, self.device).with_context(unread)?.net))
     }
 
     /// Trains what is not trained yet.

@@ -123,7 +123,7 @@ impl Matched {
                 let eps = Tensor::from_vec(eps, (PART, h, w, a.patch_channels()), device)?;
                 let (from, to) = ([0; PART], [self.steps; PART]);
                 let z = walk(net, eps, &from, &to, self.steps, &class, &[self.strengths[goal]; PART])?;
-                self.views.iter().map(|view| Ok(view.rows(&values(&view.features(&z)?)?, &class))).collect()
+                self.views.iter().map(|view| Ok(view.rows(&values(&view.features(&z, &class)?)?, &class))).collect()
             })
             .collect::<Result<_>>()?;
         let of_view = |i: usize| -> Result<Running> {
@@ -157,7 +157,7 @@ impl Matched {
         let transports = self.state()?.transports.clone();
         let (mut loss, mut rows) = (None, Vec::new());
         for (view, transports) in self.views.iter().zip(&*transports) {
-            let features = view.features(&drawn.picture)?;
+            let features = view.features(&drawn.picture, class)?;
             let seen = view.rows(&values(&features)?, class);
             let apart = (&features - view.led(transports, &goals, &seen, features.device())?)?.sqr()?.sum_all()?;
             loss = Some(loss.map_or(Ok(apart.clone()), |loss: Tensor| loss + &apart)?);

@@ -14,8 +14,14 @@ const MOST_PICTURES: usize = 20_000;
 /// Variance that every direction is given, so that what hardly varies hardly moves; features' own are 1 in the mean.
 const RIDGE: f64 = 1e-4;
 
-/// A frozen classifier, and the Gaussians of pictures in its features. Beside the features of a picture stands its
-/// class, so that a class's mean counts as much as the mean of all.
+/// Added to the probability of a picture's class before its logarithm is taken: what is surely of another class is no
+/// outlier, and still has a slope.
+const DOUBT: f64 = 0.05;
+/// How much that logarithm counts beside features.
+const CERTAINTY: f64 = 2.0;
+
+/// A frozen classifier, and the Gaussians of pictures in its features. Beside the features of a picture stand how surely it
+/// is of its class, and the class, so that a class's mean counts as much as the mean of all.
 pub struct View {
     /// Its parameters are on the network's device.
     classifier: Classifier,
@@ -65,10 +71,10 @@ pub fn check(classifier: &FeatureArch, arch: &Arch) -> Result<()> {
     Ok(())
 }
 
-/// Features with the class beside them, [n, features + classes]: a 1 among zeros, in units of its standard deviation, were
-/// all classes equally frequent.
+/// Features [n, F + 1] with the class beside them, [n, F + 1 + classes]: a 1 among zeros, in units of its standard
+/// deviation, were all classes equally frequent.
 fn beside(arch: &FeatureArch, features: &[f32], class: &[u16]) -> Array2<f64> {
-    let count = arch.features;
+    let count = arch.features + 1;
     let share = 1.0 / arch.classes as f64;
     let one = 1.0 / (share * (1.0 - share)).sqrt();
     let value = |(i, k): (usize, usize)| match k.checked_sub(count) {
@@ -85,7 +91,22 @@ fn seen(classifier: &Classifier, data: &Dataset) -> Result<Array2<f64>> {
     let picks = || (0..count).map(|i| i * data.len() / count);
     let pictures: Vec<u8> = picks().flat_map(|i| data.picture(i).iter().copied()).collect();
     let labels: Vec<u16> = picks().map(|i| data.labels[i]).collect();
-    Ok(beside(&classifier.arch, &classifier.extract(&pictures)?.features, &labels))
+    let features = classifier.extract(&pictures)?.features;
+    let features = Tensor::from_vec(features, (count, classifier.arch.features), &Device::Cpu)?;
+    let features = with_certainty(classifier, &features, &labels)?.flatten_all()?.to_vec1()?;
+    Ok(beside(&classifier.arch, &features, &labels))
+}
+
+/// Features [n, F] as a classifier scales them, and how sure it is of each picture's class, [n, F + 1].
+fn with_certainty(classifier: &Classifier, features: &Tensor, class: &[u16]) -> candle_core::Result<Tensor> {
+    let p = |name| classifier.params.get(name);
+    let logits = (features / f64::from(classifier.scale))?.matmul(&p("dense.weight")?.t()?)?;
+    let logits = logits.broadcast_add(p("dense.bias")?)?;
+    let powers = logits.broadcast_sub(&logits.max_keepdim(1)?.detach())?.exp()?;
+    let index: Vec<u32> = class.iter().map(|c| u32::from(*c)).collect();
+    let index = Tensor::from_vec(index, (class.len(), 1), features.device())?;
+    let probability = (powers.gather(&index, 1)? / powers.sum_keepdim(1)?)?;
+    Tensor::cat(&[features, &((probability + DOUBT)?.log()? * CERTAINTY)?], 1)
 }
 
 fn ridged(mut gaussian: Gaussian) -> Gaussian {
@@ -119,14 +140,14 @@ impl View {
         self.origin.len()
     }
 
-    /// Rows [n, features + classes] from the origin.
+    /// Rows [n, features + 1 + classes] from the origin.
     pub fn rows(&self, features: &[f32], class: &[u16]) -> Array2<f64> {
         beside(&self.classifier.arch, features, class) - &self.origin
     }
 
-    /// Features [n, F] of pictures z [n, h, w, p*p*C] as a network draws them, with gradients to z. What is brighter or
-    /// darker than a picture can be is cut off, as it is in a picture's bytes.
-    pub fn features(&self, z: &Tensor) -> candle_core::Result<Tensor> {
+    /// Features and certainty [n, F + 1] of pictures z [n, h, w, p*p*C] of classes as a network draws them, with gradients
+    /// to z. What is brighter or darker than a picture can be is cut off, as it is in a picture's bytes.
+    pub fn features(&self, z: &Tensor, class: &[u16]) -> candle_core::Result<Tensor> {
         let a = &self.classifier.arch;
         let (n, p) = (z.dim(0)?, self.patch);
         let mut x = z.clamp(-1f32, 1f32)?;
@@ -135,7 +156,8 @@ impl View {
             x = x.reshape((n * h, w, p, p * a.channels))?.transpose(1, 2)?.contiguous()?;
             x = self.classifier.patches(&x.reshape((n, a.height, a.width, a.channels))?)?;
         }
-        self.classifier.forward(&x, None)?.0 * f64::from(self.classifier.scale)
+        let features = (self.classifier.forward(&x, None)?.0 * f64::from(self.classifier.scale))?;
+        with_certainty(&self.classifier, &features, class)
     }
 
     /// From what is drawn to the goals, one for each.
@@ -147,9 +169,9 @@ impl View {
         self.goals.iter().zip(drawn).map(transport).collect()
     }
 
-    /// Where the features of rows are to go, [n, F]: row i by transport `goal[i]`.
+    /// Where the features of rows are to go, [n, F + 1]: row i by transport `goal[i]`.
     pub fn led(&self, transports: &[Transport], goal: &[usize], rows: &Array2<f64>, device: &Device) -> Result<Tensor> {
-        let features = self.classifier.arch.features;
+        let features = self.classifier.arch.features + 1;
         let led = rows.rows().into_iter().zip(goal).map(|(row, goal)| transports[*goal].led(row) + &self.origin);
         let values: Vec<f32> = led.flat_map(|row| row.into_iter().take(features).map(|v| v as f32)).collect();
         Ok(Tensor::from_vec(values, (rows.nrows(), features), device)?)
@@ -181,6 +203,9 @@ mod tests {
         let mut tensors = Classifier::init(&arch, 5).unwrap();
         let hidden = (tensors["hidden.weight"].clone() * 3.0).unwrap();
         tensors.insert("hidden.weight".into(), hidden);
+        let mut dense = vec![0f32; 12];
+        Stream::new(4, Purpose::Init, 0, 1).normals(&mut dense);
+        tensors.insert("dense.weight".into(), Tensor::from_vec(dense, (2, 6), &Device::Cpu).unwrap());
         Classifier { arch, params: Params::frozen(tensors), scale: 2.0 }
     }
 
@@ -193,8 +218,17 @@ mod tests {
             let view = View::new(&net, &[&data], &arch(patch), &Device::Cpu).unwrap();
             let signed: Vec<f32> = data.pictures.iter().map(|v| crate::diffusion::to_signed(*v)).collect();
             let z = to_batch(&arch(patch), &signed, &Device::Cpu).unwrap();
-            let got: Vec<f32> = view.features(&z).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-            assert!(got.iter().zip(&seen.features).all(|(a, b)| (a - b).abs() < 1e-5), "patches of {patch}");
+            let got: Vec<Vec<f32>> = view.features(&z, &data.labels).unwrap().to_vec2().unwrap();
+            for (i, (got, seen)) in got.iter().zip(seen.features.chunks_exact(6)).enumerate() {
+                assert!(got.iter().zip(seen).all(|(a, b)| (a - b).abs() < 1e-5), "patches of {patch}");
+                let by = |class: usize| -> f64 {
+                    let row = &net.params.tensors()["dense.weight"].to_vec2::<f32>().unwrap()[class];
+                    row.iter().zip(seen).map(|(w, f)| f64::from(w * f / net.scale)).sum::<f64>().exp()
+                };
+                let own = usize::from(data.labels[i]);
+                let certainty = CERTAINTY * (by(own) / (by(0) + by(1)) + DOUBT).ln();
+                assert!((f64::from(got[6]) - certainty).abs() < 1e-5, "{} {certainty}", got[6]);
+            }
         }
         let other = Arch { classes: 3, ..arch(2) };
         assert!(View::new(&net, &[&data], &other, &Device::Cpu).is_err());
@@ -207,7 +241,7 @@ mod tests {
         let (first, net) = (data(400), classifier());
         let second = Dataset { pictures: first.pictures.iter().map(|v| v / 2).collect(), ..first.clone() };
         let view = View::new(&net, &[&first, &second], &arch(2), &Device::Cpu).unwrap();
-        let rows_of = |d: &Dataset| view.rows(&net.extract(&d.pictures).unwrap().features, &d.labels);
+        let rows_of = |d: &Dataset| seen(&net, d).unwrap() - &view.origin;
         for (goal, data) in [&first, &second].into_iter().enumerate() {
             let rows = rows_of(data);
             let root = &view.goals[goal].root;
@@ -226,7 +260,7 @@ mod tests {
             let features = view.led(&transports, &which, &moved, &Device::Cpu).unwrap().to_vec2::<f32>().unwrap();
             for (i, row) in features.iter().enumerate() {
                 let to = transports[which[i]].led(moved.row(i)) + &view.origin;
-                assert!(row.len() == 6 && row.iter().zip(&to).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
+                assert!(row.len() == 7 && row.iter().zip(&to).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-5));
             }
         }
         assert!(view.goals[1].root.distance(&ridged(Running::of(rows_of(&first).view()).gaussian())) > 0.1);
