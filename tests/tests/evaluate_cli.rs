@@ -156,7 +156,7 @@ fn a_student_finished_in_these_features_is_marked() {
         student.provenance.insert(MATCHED.into(), format!("fedcba9876543210, {hash}"));
         student.save(&files.path(file), DType::F32).unwrap();
         let image = format!("export @{file} --steps 2 --out @{}", file.replace("safetensors", "fsw"));
-        assert!(fewstep_command(&files.words(&image)).output().unwrap().status.success());
+        assert!(fewstep_command(files.words(&image)).output().unwrap().status.success());
     }
     let line = "--guidance 1 --data @data --features @f.safetensors --count 32 --json --out @report";
     let r = files.report(&format!("evaluate @these.safetensors @these.fsw @others.safetensors @others.fsw {line}"));
