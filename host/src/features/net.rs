@@ -83,8 +83,13 @@ impl Classifier {
         let x = x.flatten_from(1)?;
         let x = mask.map_or(Ok(x.clone()), |mask| x * mask)?;
         let features = x.matmul(&p("hidden.weight".into())?.t()?)?.broadcast_add(p("hidden.bias".into())?)?.silu()?;
-        let logits = features.matmul(&p("dense.weight".into())?.t()?)?.broadcast_add(p("dense.bias".into())?)?;
+        let logits = self.logits(&features)?;
         Ok((features, logits))
+    }
+
+    /// Logits [n, classes] of features [n, F] that are not scaled.
+    pub fn logits(&self, features: &Tensor) -> candle_core::Result<Tensor> {
+        features.matmul(&self.params.get("dense.weight")?.t()?)?.broadcast_add(self.params.get("dense.bias")?)
     }
 
     /// Features and classes of pictures [n, H, W, C]; the number of threads changes nothing but the time.

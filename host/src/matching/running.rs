@@ -90,10 +90,10 @@ mod tests {
         running.follow(arr2(&[[7.0, 1.0]]).view());
         let moved = running.gaussian().mean[0] - before.gaussian().mean[0];
         assert!((moved * (MEMORY + LONGER) - (7.0 - before.gaussian().mean[0])).abs() < 1e-3, "{moved}");
-        for _ in 0..40_000 {
+        for _ in 0..10_000 {
             running.follow(first.view());
         }
-        assert!((running.gaussian().covariance[[0, 1]] - 1.0).abs() < 1e-3, "{running:?}");
+        assert!((running.gaussian().covariance[[0, 1]] - 1.0).abs() < 1e-4, "{running:?}");
         let mut saved = BTreeMap::new();
         running.save("a", &mut saved).unwrap();
         assert_eq!(Running::load("a", 2, &saved).unwrap(), running);

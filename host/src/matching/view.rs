@@ -71,10 +71,15 @@ pub fn check(classifier: &FeatureArch, arch: &Arch) -> Result<()> {
     Ok(())
 }
 
+/// Number of features, the certainty among them.
+fn columns(arch: &FeatureArch) -> usize {
+    arch.features + 1
+}
+
 /// Features [n, F + 1] with the class beside them, [n, F + 1 + classes]: a 1 among zeros, in units of its standard
 /// deviation, were all classes equally frequent.
 fn beside(arch: &FeatureArch, features: &[f32], class: &[u16]) -> Array2<f64> {
-    let count = arch.features + 1;
+    let count = columns(arch);
     let share = 1.0 / arch.classes as f64;
     let one = 1.0 / (share * (1.0 - share)).sqrt();
     let value = |(i, k): (usize, usize)| match k.checked_sub(count) {
@@ -99,9 +104,7 @@ fn seen(classifier: &Classifier, data: &Dataset) -> Result<Array2<f64>> {
 
 /// Features [n, F] as a classifier scales them, and how sure it is of each picture's class, [n, F + 1].
 fn with_certainty(classifier: &Classifier, features: &Tensor, class: &[u16]) -> candle_core::Result<Tensor> {
-    let p = |name| classifier.params.get(name);
-    let logits = (features / f64::from(classifier.scale))?.matmul(&p("dense.weight")?.t()?)?;
-    let logits = logits.broadcast_add(p("dense.bias")?)?;
+    let logits = classifier.logits(&(features / f64::from(classifier.scale))?)?;
     let powers = logits.broadcast_sub(&logits.max_keepdim(1)?.detach())?.exp()?;
     let index: Vec<u32> = class.iter().map(|c| u32::from(*c)).collect();
     let index = Tensor::from_vec(index, (class.len(), 1), features.device())?;
@@ -171,7 +174,7 @@ impl View {
 
     /// Where the features of rows are to go, [n, F + 1]: row i by transport `goal[i]`.
     pub fn led(&self, transports: &[Transport], goal: &[usize], rows: &Array2<f64>, device: &Device) -> Result<Tensor> {
-        let features = self.classifier.arch.features + 1;
+        let features = columns(&self.classifier.arch);
         let led = rows.rows().into_iter().zip(goal).map(|(row, goal)| transports[*goal].led(row) + &self.origin);
         let values: Vec<f32> = led.flat_map(|row| row.into_iter().take(features).map(|v| v as f32)).collect();
         Ok(Tensor::from_vec(values, (rows.nrows(), features), device)?)
