@@ -9,15 +9,14 @@ runs=${RUNS:-runs}
 cargo build --release
 fewstep=${CARGO_TARGET_DIR:-target}/release/fewstep
 
-"$fewstep" train-teacher --data "$data" --out "$runs/teacher" --resume --images 2400000 --seed 1
-cp "$runs/teacher/teacher.f16.safetensors" assets/fashion-mnist-teacher.safetensors
-# It goes on: for students to come. Those below are of the first.
-"$fewstep" train-teacher --data "$data" --out "$runs/longer" --resume --start assets/fashion-mnist-teacher.safetensors \
+# The first teacher is the one that the run of `mcd` and the encoder learn from; the students end with the one it becomes.
+"$fewstep" train-teacher --data "$data" --out "$runs/first" --resume --images 2400000 --seed 1
+"$fewstep" train-teacher --data "$data" --out "$runs/teacher" --resume --start "$runs/first/teacher.f16.safetensors" \
   --images 5120000 --seed 2
-cp "$runs/longer/teacher.f16.safetensors" assets/fashion-mnist-teacher-longer.safetensors
+cp "$runs/teacher/teacher.f16.safetensors" assets/fashion-mnist-teacher.safetensors
 
 # A long run for four steps, in bf16 where the CPU has it.
-"$fewstep" distill --teacher "$runs/teacher/teacher.safetensors" --data "$data" --out "$runs/mcd" --resume \
+"$fewstep" distill --teacher "$runs/first/teacher.safetensors" --data "$data" --out "$runs/mcd" --resume \
   --method mcd --steps 4 --target teacher --guidance-power 2 --guided-images 256000 --images 500000 --seed 1
 cp "$runs/mcd/student-4.f16.safetensors" assets/fashion-mnist-student-4-mcd.safetensors
 # Against finer steps of the teacher (64 in all instead of 32), with more of the low strengths, where students err.
@@ -36,40 +35,47 @@ further() { # steps, the teacher's in each, pictures
 }
 further 2 32 102400
 further 1 64 307200
-# Without guidance, pictures that are spread as the data set's, in the features of classifiers of other seeds than the one
-# that measures; with guidance, a wider start, more of it for one step, and pictures spread as the teacher's.
-for seed in 2 3 4; do
+# Then rounds of matching, each from where the one before ended: pictures that are spread as the data set's without guidance,
+# as the teacher's at one strength with it, in the features of classifiers of other seeds than the one that measures.
+classifiers=
+for seed in 2 3 4 5; do
   [ -f "$runs/features-$seed.safetensors" ] ||
     "$fewstep" train-features --data "$data" --out "$runs/features-$seed.safetensors" --images 400000 --seed "$seed" \
       --precision f32
+  classifiers+=${classifiers:+,}$runs/features-$seed.safetensors
 done
-two="$runs/features-2.safetensors,$runs/features-3.safetensors"
-three="$two,$runs/features-4.safetensors"
-match() { # run, student, steps, pictures, how much wider, classifiers, what it has more
-  "$fewstep" distill $long --start "$2" --out "$runs/$1" --steps "$3" --finish match --features "$6" --widen "$5" \
-    --finish-images "$4" --finish-lr 2e-4 --guidance-power 2 --ema 0.98 --seed 1 "${@:7}"
+match() { # steps, the student, the strength, then of each round: pictures, how much wider a start, rate
+  local steps=$1 start=$2 goal=$3 round=0 images widen rate
+  for round_options in "${@:4}"; do
+    read -r images widen rate <<<"$round_options"
+    round=$((round + 1))
+    "$fewstep" distill $long --start "$start" --out "$runs/match-$steps-$round" --steps "$steps" --finish match \
+      --match-guidance "$goal" --features "$classifiers" --widen "$widen" --finish-images "$images" --finish-lr "$rate" \
+      --guidance-power 1 --ema 0.98 --seed 1
+    start=$runs/match-$steps-$round/student-$steps-finished.safetensors
+  done
 }
-match match-4 "$runs/low/student-4.safetensors" 4 25600 0.1 "$two"
-match again-4 "$runs/match-4/student-4-finished.f16.safetensors" 4 9600 0.025 "$two" --match-guidance 1
-match match-2 "$runs/further-2/student-2.safetensors" 2 25600 0.1 "$two"
-match again-2 "$runs/match-2/student-2-finished.safetensors" 2 9600 0 "$two" --match-guidance 1
-match match-1 "$runs/further-1/student-1.safetensors" 1 76800 0.2 "$three" --match-guidance 2
-match again-1 "$runs/match-1/student-1-finished.safetensors" 1 25600 0 "$three" --match-guidance 2
+match 4 "$runs/low/student-4.safetensors" 1 "25600 0.06 3e-4" "25600 0.02 3e-4" "25600 0.02 2e-4" "25600 0.02 2e-4" \
+  "25600 0 2e-4" "25600 0.02 2e-4" "25600 0 2e-4" "76800 0 2e-4"
+match 2 "$runs/further-2/student-2.safetensors" 1 "25600 0.06 3e-4" "25600 0.02 3e-4" "25600 0.02 2e-4" "25600 0.02 2e-4" \
+  "25600 0.02 2e-4" "25600 0 2e-4" "25600 0 2e-4" "76800 0 2e-4"
+match 1 "$runs/further-1/student-1.safetensors" 2 "76800 0.06 3e-4" "51200 0.02 3e-4" "51200 0.02 2e-4" "51200 0.02 2e-4" \
+  "51200 0.06 3e-4" "51200 0.02 3e-4" "51200 0.02 2e-4" "51200 0 2e-4" "102400 0.02 2e-4" \
+  "153600 0 2e-4"
 # The rounding's seed: with some, a few more pixels of `export --onnx qdq --step` are beyond a level (docs/onnx.md).
-round() { # student, steps, seed, rate, what it has more
-  "$fewstep" distill $long --start "$1" --out "$runs/round-$2" --steps "$2" --int8-images 1280 --seed "$3" \
+round() { # steps, the student, seed, rate, what it has more
+  "$fewstep" distill $long --start "$2" --out "$runs/round-$1" --steps "$1" --int8-images 1280 --seed "$3" \
     --int8-lr "$4" --guidance-power 2 --ema 0.99 "${@:5}"
-  "$fewstep" export "$runs/round-$2/student-$2-int8.safetensors" --steps "$2" \
-    --out "assets/fashion-mnist-student-$2.fsw"
+  "$fewstep" export "$runs/round-$1/student-$1-int8.safetensors" --steps "$1" --out "assets/fashion-mnist-student-$1.fsw"
 }
-round "$runs/again-4/student-4-finished.safetensors" 4 2 5e-5 --int4-images 1920 --int4-lr 1e-4
-round "$runs/again-2/student-2-finished.safetensors" 2 8 5e-5
-round "$runs/again-1/student-1-finished.safetensors" 1 10 1e-4
-cp "$runs/again-4/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
+round 4 "$runs/match-4-8/student-4-finished.safetensors" 3 5e-5 --int4-images 1920 --int4-lr 1e-4
+round 2 "$runs/match-2-8/student-2-finished.safetensors" 1 5e-5
+round 1 "$runs/match-1-10/student-1-finished.safetensors" 17 1e-4
+cp "$runs/match-4-8/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The student of four steps with weights of four bits, through that rounding.
 "$fewstep" export "$runs/round-4/student-4-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in teacher longer mcd fine low few further-{2,1} match-{4,2,1} again-{4,2,1} round-{4,2,1}; do
+for run in first teacher mcd fine low few further-{2,1} match-{4,2}-{1..8} match-1-{1..10} round-{4,2,1}; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done
@@ -77,8 +83,8 @@ done
 [ -f assets/fashion-mnist-features.safetensors ] ||
   "$fewstep" train-features --data "$data" --out assets/fashion-mnist-features.safetensors --images 600000 --seed 1 \
     --precision f32
-# The encoder starts from the student by mcd, whose steps are its own backwards.
-"$fewstep" distill --encoder --teacher assets/fashion-mnist-teacher.safetensors \
+# The encoder starts from the student by mcd, whose steps are its own backwards, and learns from that student's teacher.
+"$fewstep" distill --encoder --teacher "$runs/first/teacher.f16.safetensors" \
   --start assets/fashion-mnist-student-4-mcd.safetensors --data "$data" --out "$runs/encoder" --resume \
   --method mcd --steps 4 --target teacher --guidance-power 2 --images 16000 --batch 32 --seed 1 \
   --precision f32
