@@ -9,7 +9,7 @@ runs=${RUNS:-runs}
 cargo build --release
 fewstep=${CARGO_TARGET_DIR:-target}/release/fewstep
 
-# The first teacher is the one that the run of `mcd` and the encoder learn from; the students end with the one it becomes.
+# The first teacher is the one that the run of `mcd` learns from; all after that learn from the one it becomes.
 "$fewstep" train-teacher --data "$data" --out "$runs/first" --resume --images 2400000 --seed 1
 "$fewstep" train-teacher --data "$data" --out "$runs/teacher" --resume --start "$runs/first/teacher.f16.safetensors" \
   --images 5120000 --seed 2
@@ -56,26 +56,25 @@ match() { # steps, the student, the strength, then of each round: pictures, how 
   done
 }
 match 4 "$runs/low/student-4.safetensors" 1 "25600 0.06 3e-4" "25600 0.02 3e-4" "25600 0.02 2e-4" "25600 0.02 2e-4" \
-  "25600 0 2e-4" "25600 0.02 2e-4" "25600 0 2e-4" "76800 0 2e-4"
+  "25600 0 2e-4" "25600 0.02 2e-4" "25600 0 2e-4" "76800 0 2e-4" "153600 0 2e-4"
 match 2 "$runs/further-2/student-2.safetensors" 1 "25600 0.06 3e-4" "25600 0.02 3e-4" "25600 0.02 2e-4" "25600 0.02 2e-4" \
   "25600 0.02 2e-4" "25600 0 2e-4" "25600 0 2e-4" "76800 0 2e-4"
 match 1 "$runs/further-1/student-1.safetensors" 2 "76800 0.06 3e-4" "51200 0.02 3e-4" "51200 0.02 2e-4" "51200 0.02 2e-4" \
-  "51200 0.06 3e-4" "51200 0.02 3e-4" "51200 0.02 2e-4" "51200 0 2e-4" "102400 0.02 2e-4" \
-  "153600 0 2e-4"
+  "51200 0.06 3e-4" "51200 0.02 3e-4" "51200 0.02 2e-4" "51200 0 2e-4" "102400 0.02 2e-4" "153600 0 2e-4"
 # The rounding's seed: with some, a few more pixels of `export --onnx qdq --step` are beyond a level (docs/onnx.md).
 round() { # steps, the student, seed, rate, what it has more
   "$fewstep" distill $long --start "$2" --out "$runs/round-$1" --steps "$1" --int8-images 1280 --seed "$3" \
     --int8-lr "$4" --guidance-power 2 --ema 0.99 "${@:5}"
   "$fewstep" export "$runs/round-$1/student-$1-int8.safetensors" --steps "$1" --out "assets/fashion-mnist-student-$1.fsw"
 }
-round 4 "$runs/match-4-8/student-4-finished.safetensors" 3 5e-5 --int4-images 1920 --int4-lr 1e-4
+round 4 "$runs/match-4-9/student-4-finished.safetensors" 4 5e-5 --int4-images 1920 --int4-lr 1e-4
 round 2 "$runs/match-2-8/student-2-finished.safetensors" 1 5e-5
 round 1 "$runs/match-1-10/student-1-finished.safetensors" 17 1e-4
-cp "$runs/match-4-8/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
+cp "$runs/match-4-9/student-4-finished.f16.safetensors" assets/fashion-mnist-student-4.safetensors
 # The student of four steps with weights of four bits, through that rounding.
 "$fewstep" export "$runs/round-4/student-4-int4.safetensors" --steps 4 --weights int4 \
   --out assets/fashion-mnist-student-4-int4.fsw
-for run in first teacher mcd fine low few further-{2,1} match-{4,2}-{1..8} match-1-{1..10} round-{4,2,1}; do
+for run in first teacher mcd fine low few further-{2,1} match-4-{1..9} match-2-{1..8} match-1-{1..10} round-{4,2,1}; do
   mkdir -p "assets/runs/$run"
   cp "$runs/$run/options.json" "$runs/$run/stats.jsonl" "assets/runs/$run/"
 done
@@ -83,11 +82,10 @@ done
 [ -f assets/fashion-mnist-features.safetensors ] ||
   "$fewstep" train-features --data "$data" --out assets/fashion-mnist-features.safetensors --images 600000 --seed 1 \
     --precision f32
-# The encoder starts from the student by mcd, whose steps are its own backwards, and learns from that student's teacher.
-"$fewstep" distill --encoder --teacher "$runs/first/teacher.f16.safetensors" \
+# The encoder starts from the student by mcd, whose steps are its own backwards.
+"$fewstep" distill --encoder --teacher assets/fashion-mnist-teacher.safetensors \
   --start assets/fashion-mnist-student-4-mcd.safetensors --data "$data" --out "$runs/encoder" --resume \
-  --method mcd --steps 4 --target teacher --guidance-power 2 --images 16000 --batch 32 --seed 1 \
-  --precision f32
+  --method mcd --steps 4 --target teacher --guidance-power 2 --images 204800 --batch 64 --seed 1
 "$fewstep" export "$runs/encoder/encoder-4.safetensors" --steps 4 --data "$data" --out assets/fashion-mnist-encoder-4.fsw
 mkdir -p assets/runs/encoder
 cp "$runs/encoder/options.json" "$runs/encoder/stats.jsonl" assets/runs/encoder/
