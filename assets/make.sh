@@ -94,7 +94,7 @@ cp "$runs/encoder/options.json" "$runs/encoder/stats.jsonl" assets/runs/encoder/
 # too; a larger count takes up what a smaller one drew.
 "$fewstep" evaluate assets/fashion-mnist-student-{4,2,1}.fsw assets/fashion-mnist-student-4-int4.fsw \
   assets/fashion-mnist-student-4.safetensors --teacher assets/fashion-mnist-teacher.safetensors --data "$data" \
-  --features assets/fashion-mnist-features.safetensors --count 10000 --seed 0 --runs "$runs/teacher,$runs/few" \
-  --out "$runs/report"
+  --features assets/fashion-mnist-features.safetensors --count 10000 --seed 0 --score-images 200000 \
+  --runs "$runs/teacher,$runs/few" --out "$runs/report"
 mkdir -p assets/report
 cp "$runs/report/"*.{json,html,svg,png} assets/report/

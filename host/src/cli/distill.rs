@@ -279,17 +279,18 @@ impl Args {
     /// Refuses what the method has no use for and writes down the defaults of the rest.
     fn settle(&mut self) -> Result<()> {
         let pd = self.method == Method::Pd;
-        for (name, given, used) in [
-            ("--first", self.first.is_some(), pd),
-            ("--last-factor", self.last_factor.is_some(), pd),
-            ("--student-lr", self.student_lr.is_some(), !pd),
-            ("--segment-steps", self.segment_steps.is_some(), !pd),
-            ("--target", self.target.is_some(), !pd),
-            ("--ema", self.ema.is_some(), !pd),
-            ("--guidance-power", self.guidance_power.is_some(), !pd),
-            ("--start", self.start.is_some(), matches!(self.method, Method::Cd | Method::Mcd)),
+        let with_start = matches!(self.method, Method::Cd | Method::Mcd);
+        for (name, given, used, with) in [
+            ("--first", self.first.is_some(), pd, "pd, the default"),
+            ("--last-factor", self.last_factor.is_some(), pd, "pd, the default"),
+            ("--student-lr", self.student_lr.is_some(), !pd, "tract, cd or mcd"),
+            ("--segment-steps", self.segment_steps.is_some(), !pd, "tract, cd or mcd"),
+            ("--target", self.target.is_some(), !pd, "tract, cd or mcd"),
+            ("--ema", self.ema.is_some(), !pd, "tract, cd or mcd"),
+            ("--guidance-power", self.guidance_power.is_some(), !pd, "tract, cd or mcd"),
+            ("--start", self.start.is_some(), with_start, "cd or mcd"),
         ] {
-            ensure!(!given || used, "{name} means nothing for this --method; leave one of them out");
+            ensure!(!given || used, "{name} means nothing here; it belongs to --method {with}");
         }
         ensure!(
             !self.encoder || self.method != Method::Cd && self.finish.is_none() && self.finishing.int8_images.is_none(),
