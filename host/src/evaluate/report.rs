@@ -273,25 +273,20 @@ impl Report<'_> {
             return Ok(None);
         }
         // One cell for every column of every picture, and an empty one between two pictures.
-        let cells: Vec<Option<(usize, &(String, usize))>> = (0..pictures)
-            .flat_map(|p| columns.iter().map(move |c| Some((p, c))).chain([None]))
+        let cells: Vec<Option<(usize, usize)>> = (0..pictures)
+            .flat_map(|p| (0..columns.len()).map(move |c| Some((p, c))).chain([None]))
             .take(pictures * (columns.len() + 1) - 1)
             .collect();
-        let label = |column: &(String, usize)| {
-            let of = if teachers.contains(&column.0) { "T" } else { "" };
-            format!("{of}{}", column.1)
-        };
-        let labels = cells.iter().map(|c| c.map_or(String::new(), |(_, column)| label(column))).collect();
+        let heads = heads(&columns, &teachers);
+        let labels = cells.iter().map(|c| c.map_or(String::new(), |(_, column)| heads[column].clone())).collect();
         let mut grid = Grid::new(shape.0, shape.1, shape.2, labels);
-        grid.title = format!(
-            "Same noise, fewer denoising steps (T: teacher)\n{}",
-            columns.iter().map(|c| c.0.as_str()).collect::<Vec<_>>().join(", ")
-        );
+        let legend: Vec<String> = heads.iter().zip(&columns).map(|(head, c)| format!("{head}: {}", c.0)).collect();
+        grid.title = format!("Same noise, fewer denoising steps\n{}", legend.join(", "));
         grid.scale = if shape.0 >= 48 { 1 } else { 2 };
         for w in strengths(&self.rows) {
-            let cell = |cell: &Option<(usize, &(String, usize))>| {
+            let cell = |cell: &Option<(usize, usize)>| {
                 let (picture, column) = (*cell)?;
-                let (_, shown) = rows.iter().find(|(r, _)| r.w == Some(w) && r.line_name() == column.0)?;
+                let (_, shown) = rows.iter().find(|(r, _)| r.w == Some(w) && r.line_name() == columns[column].0)?;
                 Some(shown.pictures[picture].as_slice())
             };
             grid.push_row(&format!("w = {w}"), cells.iter().map(cell).collect::<Vec<_>>())?;
@@ -435,7 +430,29 @@ impl Report<'_> {
     }
 }
 
+/// What stands above the grid's columns (name, steps): the steps, T before a teacher's, a letter behind those of several.
+fn heads(columns: &[(String, usize)], teachers: &[String]) -> Vec<String> {
+    let head = |(i, (name, steps)): (usize, &(String, usize))| {
+        let of = if teachers.contains(name) { "T" } else { "" };
+        let alike = |part: &[(String, usize)]| part.iter().filter(|c| c.1 == *steps).count();
+        let letter = ('a'..='z').cycle().nth(alike(&columns[..i])).filter(|_| alike(columns) > 1);
+        format!("{of}{steps}{}", letter.map(String::from).unwrap_or_default())
+    };
+    columns.iter().enumerate().map(head).collect()
+}
+
 /// The pair of an int8 row with the float student of the same steps.
 fn float_pair<'a>(row: &'a Row, rows: &[Row]) -> Option<&'a Pair> {
     row.pairs.iter().find(|p| !rows.iter().any(|r| r.role == Role::Teacher && r.file == p.file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_as_many_steps_have_letters() {
+        let columns = [("guide", 128), ("float", 4), ("int8", 4), ("fast", 1)].map(|(name, n)| (name.to_string(), n));
+        assert_eq!(heads(&columns, &["guide".into()]), ["T128", "4a", "4b", "1"]);
+    }
 }
