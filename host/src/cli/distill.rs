@@ -165,6 +165,14 @@ struct FinishingArgs {
     int4_lr: Option<f64>,
 }
 
+/// Refuses flags (name, given, used, the values that use it) that this value of `choice` has no use for.
+fn refuse_unused(choice: &str, flags: &[(&str, bool, bool, &str)]) -> Result<()> {
+    for (name, given, used, with) in flags {
+        ensure!(!given || *used, "{name} means nothing here; it belongs to {choice} {with}");
+    }
+    Ok(())
+}
+
 impl FinishingArgs {
     /// Refuses settings of what is not asked for, writes down the defaults of what is.
     fn settle(&mut self, finish: Option<Finishing>) -> Result<()> {
@@ -194,23 +202,24 @@ impl FinishingArgs {
             "--finish match compares in the features of classifiers: give --features FILE, made by train-features with a \
              seed of its own"
         );
-        for (name, given, used, with) in [
-            ("--finish-images", self.finish_images.is_some(), finish.is_some(), "mm, traj, wide or match"),
-            ("--finish-lr", self.finish_lr.is_some(), finish.is_some(), "mm, traj, wide or match"),
-            ("--finish-anchor", self.finish_anchor.is_some(), mm, "mm"),
-            (
-                "--trajectories",
-                self.trajectories.is_some(),
-                traj || self.match_guidance.is_some(),
-                "traj or, with --match-guidance, match",
-            ),
-            ("--widen", self.widen.is_some(), wide || matched, "wide or match"),
-            ("--features", self.features.is_some(), matched, "match"),
-            ("--match-guidance", self.match_guidance.is_some(), matched, "match"),
-            ("--own-states", self.own_states.is_some(), traj, "traj"),
-        ] {
-            ensure!(!given || used, "{name} means nothing here; it belongs to --finish {with}");
-        }
+        refuse_unused(
+            "--finish",
+            &[
+                ("--finish-images", self.finish_images.is_some(), finish.is_some(), "mm, traj, wide or match"),
+                ("--finish-lr", self.finish_lr.is_some(), finish.is_some(), "mm, traj, wide or match"),
+                ("--finish-anchor", self.finish_anchor.is_some(), mm, "mm"),
+                (
+                    "--trajectories",
+                    self.trajectories.is_some(),
+                    traj || self.match_guidance.is_some(),
+                    "traj or, with --match-guidance, match",
+                ),
+                ("--widen", self.widen.is_some(), wide || matched, "wide or match"),
+                ("--features", self.features.is_some(), matched, "match"),
+                ("--match-guidance", self.match_guidance.is_some(), matched, "match"),
+                ("--own-states", self.own_states.is_some(), traj, "traj"),
+            ],
+        )?;
         for (form, images, lr, default) in
             [("int8", &self.int8_images, &mut self.int8_lr, 1e-4), ("int4", &self.int4_images, &mut self.int4_lr, 2e-4)]
         {
@@ -280,18 +289,19 @@ impl Args {
     fn settle(&mut self) -> Result<()> {
         let pd = self.method == Method::Pd;
         let with_start = matches!(self.method, Method::Cd | Method::Mcd);
-        for (name, given, used, with) in [
-            ("--first", self.first.is_some(), pd, "pd, the default"),
-            ("--last-factor", self.last_factor.is_some(), pd, "pd, the default"),
-            ("--student-lr", self.student_lr.is_some(), !pd, "tract, cd or mcd"),
-            ("--segment-steps", self.segment_steps.is_some(), !pd, "tract, cd or mcd"),
-            ("--target", self.target.is_some(), !pd, "tract, cd or mcd"),
-            ("--ema", self.ema.is_some(), !pd, "tract, cd or mcd"),
-            ("--guidance-power", self.guidance_power.is_some(), !pd, "tract, cd or mcd"),
-            ("--start", self.start.is_some(), with_start, "cd or mcd"),
-        ] {
-            ensure!(!given || used, "{name} means nothing here; it belongs to --method {with}");
-        }
+        refuse_unused(
+            "--method",
+            &[
+                ("--first", self.first.is_some(), pd, "pd, the default"),
+                ("--last-factor", self.last_factor.is_some(), pd, "pd, the default"),
+                ("--student-lr", self.student_lr.is_some(), !pd, "tract, cd or mcd"),
+                ("--segment-steps", self.segment_steps.is_some(), !pd, "tract, cd or mcd"),
+                ("--target", self.target.is_some(), !pd, "tract, cd or mcd"),
+                ("--ema", self.ema.is_some(), !pd, "tract, cd or mcd"),
+                ("--guidance-power", self.guidance_power.is_some(), !pd, "tract, cd or mcd"),
+                ("--start", self.start.is_some(), with_start, "cd or mcd"),
+            ],
+        )?;
         ensure!(
             !self.encoder || self.method != Method::Cd && self.finish.is_none() && self.finishing.int8_images.is_none(),
             "--encoder: encoders are not trained by --method cd, --finish or --int8-images; leave that out"
